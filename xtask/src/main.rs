@@ -1,0 +1,110 @@
+//! Development tasks: `cargo xtask NAME`. One table of rows: name, function, sentence.
+
+#![forbid(unsafe_code)]
+
+mod ci;
+mod clippy;
+mod command;
+mod docs;
+mod doctest;
+mod environment;
+mod failure;
+mod fixtures;
+mod fmt;
+mod layers;
+mod package;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use failure::{Failure, Outcome};
+
+/// One row of the table.
+struct Task {
+    name: &'static str,
+    run: fn(&[String]) -> Outcome,
+    sentence: &'static str,
+}
+
+const TASKS: &[Task] = &[
+    Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
+    Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },
+    Task { name: "clippy", run: clippy::run, sentence: "clippy on all targets and features" },
+    Task { name: "docs", run: docs::run_docs, sentence: "the documentation builds without a warning" },
+    Task { name: "layers", run: layers::run, sentence: "arrows between crates, tree budgets" },
+    Task { name: "tidy", run: tidy::run, sentence: "rules of the house that no lint knows" },
+    Task {
+        name: "fixtures",
+        run: fixtures::run,
+        sentence: "make every committed image again; `--check` compares instead",
+    },
+    Task { name: "package", run: package::run, sentence: "each published crate packs and builds" },
+    Task { name: "doctest", run: doctest::run, sentence: "the examples in the documentation" },
+    Task { name: "test", run: test::run_tests, sentence: "the real tools, then every test" },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(words: &[String]) -> Outcome {
+    let Some((name, rest)) = words.split_first() else {
+        print!("{}", help());
+        return Ok(());
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        print!("{}", help());
+        return Ok(());
+    }
+    let task = TASKS.iter().find(|task| task.name == name);
+    (task.ok_or_else(|| Failure::UnknownTask { name: name.clone() })?.run)(rest)
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask NAME\n\n");
+    for task in TASKS {
+        text.push_str(&format!("  {:<10}{}\n", task.name, task.sentence));
+    }
+    text
+}
+
+/// For tasks without arguments: any word is a mistake, not noise.
+fn no_arguments(task: &'static str, words: &[String]) -> Outcome {
+    match words.first() {
+        None => Ok(()),
+        Some(argument) => Err(Failure::UnknownArgument { task, argument: argument.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_listed() {
+        let help = help();
+        for (index, task) in TASKS.iter().enumerate() {
+            assert!(help.contains(task.sentence), "{} is not in the help", task.name);
+            let same = TASKS.iter().skip(index + 1).any(|other| other.name == task.name);
+            assert!(!same, "{} appears twice", task.name);
+        }
+    }
+
+    #[test]
+    fn unknown_names_and_arguments_are_refused() {
+        let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let name = dispatch(&words("frobnicate")).unwrap_err().to_string();
+        assert_eq!(name, "no task is called `frobnicate`; `cargo xtask help` lists them");
+
+        let argument = dispatch(&words("fmt --fix")).unwrap_err().to_string();
+        assert_eq!(argument, "fmt: unknown argument `--fix`; `cargo xtask help` lists them");
+    }
+}
