@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod alignment;
+mod error;
+mod ext;
+mod extent;
+mod forward;
+mod identity;
+mod lock;
+mod memory;
+mod range;
+mod storage;
+
+pub use alignment::Alignment;
+pub use error::{Error, Operation, Result};
+pub use ext::StorageExt;
+pub use extent::{Extent, ExtentKind};
+pub use identity::FileId;
+pub use lock::{Lock, Permission, Permissions};
+pub use memory::MemoryStorage;
+pub use storage::Storage;
