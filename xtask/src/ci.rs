@@ -5,18 +5,21 @@ use std::time::Instant;
 use crate::failure::Outcome;
 use crate::{clippy, docs, environment, fixtures, fmt, layers, package, test, tidy};
 
+/// Name as printed, and what runs.
+type Stage = (&'static str, fn() -> Outcome);
+
 /// The stages, cheap ones first. `test` ends in the summary of the test runner, and nothing
 /// is printed after it.
-const STAGES: &[(&str, fn() -> Outcome)] = &[
+const STAGES: &[Stage] = &[
     ("environment", environment::ensure),
     ("fmt", || fmt::run(&[])),
     ("tidy", || tidy::run(&[])),
     ("layers", || layers::run(&[])),
     ("clippy", || clippy::run(&[])),
-    ("docs", || docs::run_docs(&[])),
+    ("docs", || docs::run(&[])),
     ("fixtures --check", || fixtures::run(&["--check".to_owned()])),
     ("package", || package::run(&[])),
-    ("test", || test::run_tests(&[])),
+    ("test", || test::run(&[])),
 ];
 
 pub(crate) fn run(words: &[String]) -> Outcome {

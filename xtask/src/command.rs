@@ -34,10 +34,8 @@ pub(crate) fn run(command: &mut Command) -> Outcome {
 
 /// Runs to the end and returns standard output; errors still reach the terminal.
 pub(crate) fn output_of(command: &mut Command) -> Outcome<String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|source| not_started(command, source))?;
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|source| not_started(command, source))?;
     if !output.status.success() {
         return Err(Failure::Command { line: line_of(command), code: output.status.code() });
     }

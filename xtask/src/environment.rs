@@ -43,7 +43,7 @@ pub(crate) fn ensure() -> Outcome {
 }
 
 fn absent() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !answers(&mut program(need.program).arg(need.probe))).collect()
+    NEEDS.iter().filter(|need| !answers(program(need.program).arg(need.probe))).collect()
 }
 
 /// The file system tools live in `/usr/sbin`, which is not on every user's path.
@@ -89,7 +89,10 @@ mod tests {
         let packages = packages_of(&all);
         assert_eq!(packages, ["e2fsprogs", "qemu-utils"]);
         let text = missing(&all, &packages).to_string();
-        assert!(text.starts_with("missing: qemu-img, qemu-io, mke2fs, debugfs, e2fsck; "), "{text}");
+        assert!(
+            text.starts_with("missing: qemu-img, qemu-io, mke2fs, debugfs, e2fsck; "),
+            "{text}"
+        );
         assert!(text.contains("apt-get install e2fsprogs qemu-utils"), "{text}");
     }
 }

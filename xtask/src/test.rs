@@ -1,13 +1,13 @@
 //! `test`: what the README calls: the real tools first, then our programs, doctests, and
 //! every other test; the summary of the test runner is the last thing printed.
 
-use crate::command::{answers, cargo, run};
+use crate::command::{self, answers, cargo};
 use crate::failure::Outcome;
 use crate::{doctest, environment};
 
 const SCOPE: [&str; 2] = ["--workspace", "--all-features"];
 
-pub(crate) fn run_tests(words: &[String]) -> Outcome {
+pub(crate) fn run(words: &[String]) -> Outcome {
     crate::no_arguments("test", words)?;
     environment::ensure()?;
     with_path(&["build", "--quiet", "--bins"], &SCOPE)?;
@@ -24,5 +24,5 @@ pub(crate) fn run_tests(words: &[String]) -> Outcome {
 
 /// Tests start the file system tools by name, wherever the user's path ends.
 fn with_path(args: &[&str], scope: &[&str]) -> Outcome {
-    run(cargo().args(args).args(scope).env("PATH", environment::search_path()))
+    command::run(cargo().args(args).args(scope).env("PATH", environment::search_path()))
 }
