@@ -1,0 +1,49 @@
+//! Dialect: the three facts about an image on which the meaning of an L2 entry depends.
+
+use qcow2_format::Geometry;
+
+/// How the entries of one image are to be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    geometry: Geometry,
+    zero_flag: bool,
+    external_data: bool,
+}
+
+impl Dialect {
+    /// A version 3 image that holds its own data.
+    #[must_use]
+    pub const fn version_3(geometry: Geometry) -> Self {
+        Self { geometry, zero_flag: true, external_data: false }
+    }
+
+    /// A version 2 image: bit 0 of an entry is not a zero flag but damage.
+    #[must_use]
+    pub const fn version_2(geometry: Geometry) -> Self {
+        Self { geometry, zero_flag: false, external_data: false }
+    }
+
+    /// The same with the data in an external file: offset 0 with COPIED is then a data cluster.
+    #[must_use]
+    pub const fn with_external_data(self) -> Self {
+        Self { external_data: true, ..self }
+    }
+
+    /// Cluster size and table shapes.
+    #[must_use]
+    pub const fn geometry(self) -> Geometry {
+        self.geometry
+    }
+
+    /// Whether bit 0 of a standard entry means "reads as zeros" (version 3).
+    #[must_use]
+    pub const fn has_zero_flag(self) -> bool {
+        self.zero_flag
+    }
+
+    /// Whether data clusters lie in an external data file.
+    #[must_use]
+    pub const fn has_external_data(self) -> bool {
+        self.external_data
+    }
+}
