@@ -1,0 +1,342 @@
+//! The ledger: the counts of one image as far as they are in memory, and the search for free runs.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use qcow2_format::{Geometry, HostCluster, HostOffset, RefcountBlock, RefcountTableEntry, limit};
+
+use crate::error::Error;
+use crate::growth::TableGrowth;
+use crate::position::Position;
+
+mod write_back;
+
+pub use write_back::BlockWrite;
+
+/// Neighbouring host clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRun {
+    /// First cluster.
+    pub first: HostCluster,
+    /// Number of clusters, never 0.
+    pub count: u64,
+}
+
+/// How many clusters a reservation must bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserve {
+    /// The first free run, cut at the wanted count; at least one cluster.
+    UpTo,
+    /// The first free run that holds all of them.
+    Exactly,
+}
+
+/// What the ledger cannot do from memory. The caller does it and asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Read this refcount block and [`insert`](Ledger::insert) it.
+    Load {
+        /// Index of its table entry.
+        table_index: u64,
+        /// Where it lies.
+        block: HostOffset,
+    },
+    /// Carry out this growth of the table, then [`grown`](Ledger::grown).
+    Grow(TableGrowth),
+    /// Stop: the counts do not allow it.
+    Fail(Error),
+}
+
+impl From<Error> for Need {
+    fn from(error: Error) -> Self {
+        Self::Fail(error)
+    }
+}
+
+/// The refcount table and the blocks that are in memory.
+#[derive(Debug)]
+pub struct Ledger {
+    geometry: Geometry,
+    table_offset: HostOffset,
+    table: Vec<RefcountTableEntry>,
+    blocks: BTreeMap<u64, Block>,
+    /// No cluster below this one is free.
+    cursor: u64,
+    /// Clusters from here on were never in use: they lie beyond the end of the file.
+    fresh: u64,
+}
+
+#[derive(Debug)]
+struct Block {
+    counts: RefcountBlock,
+    /// In memory it differs from disk.
+    dirty: bool,
+    /// The table on disk points at it.
+    hooked: bool,
+}
+
+impl Ledger {
+    /// Starts with a table as read from disk and no blocks. `file_bytes` is the length of the
+    /// image file: clusters beyond it were never in use.
+    #[must_use]
+    pub fn new(
+        geometry: Geometry,
+        table_offset: HostOffset,
+        table: Vec<RefcountTableEntry>,
+        file_bytes: u64,
+    ) -> Self {
+        let fresh = geometry.clusters_for(file_bytes);
+        Self { geometry, table_offset, table, blocks: BTreeMap::new(), cursor: 1, fresh }
+    }
+
+    /// Where the refcount table lies.
+    #[must_use]
+    pub const fn table_offset(&self) -> HostOffset {
+        self.table_offset
+    }
+
+    /// The refcount table.
+    #[must_use]
+    pub fn table(&self) -> &[RefcountTableEntry] {
+        &self.table
+    }
+
+    /// Blocks in memory.
+    #[must_use]
+    pub fn block_count(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// First cluster that was never in use: beyond the file and never handed out.
+    #[must_use]
+    pub const fn fresh_from(&self) -> HostCluster {
+        HostCluster::new(self.fresh)
+    }
+
+    /// Takes a block that [`Need::Load`] asked for. A block that is already here is kept.
+    pub fn insert(&mut self, table_index: u64, counts: RefcountBlock) {
+        let block = Block { counts, dirty: false, hooked: true };
+        self.blocks.entry(table_index).or_insert(block);
+    }
+
+    /// The count of a cluster.
+    ///
+    /// # Errors
+    /// [`Need::Load`] when the block is not in memory, [`Need::Fail`] when its place is broken.
+    pub fn count(&self, cluster: HostCluster) -> Result<u64, Need> {
+        let position = Position::of(self.geometry, cluster);
+        if let Some(block) = self.blocks.get(&position.table_index) {
+            return Ok(block.counts.get(position.slot));
+        }
+        self.require(position.table_index)?;
+        Ok(0)
+    }
+
+    /// Hands out free clusters: their counts become 1.
+    ///
+    /// # Errors
+    /// A [`Need`]; counts of clusters are unchanged then.
+    pub fn reserve(&mut self, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
+        let wanted = wanted.max(1);
+        let run = self.find(wanted, how)?;
+        for cluster in run.clusters() {
+            self.store(cluster, 1)?;
+        }
+        let end = run.first.get().saturating_add(run.count);
+        if self.cursor == run.first.get() {
+            self.cursor = end;
+        }
+        self.fresh = self.fresh.max(end);
+        Ok(run)
+    }
+
+    /// Adds one reference to a cluster that is in use or being taken into use.
+    ///
+    /// # Errors
+    /// A [`Need`]; [`Error::Overflow`] when the width is exhausted.
+    pub fn increment(&mut self, cluster: HostCluster) -> Result<u64, Need> {
+        let count = self.count(cluster)?;
+        let max = self.geometry.refcount_order().max_count();
+        if count >= max {
+            return Err(Error::Overflow { cluster, max }.into());
+        }
+        let count = count.saturating_add(1);
+        self.store(cluster, count)?;
+        Ok(count)
+    }
+
+    /// Drops one reference. RC-1: the caller has made sure that nothing on disk points here any
+    /// more (or never did). At 0 the cluster may be handed out again at once.
+    ///
+    /// # Errors
+    /// A [`Need`]; [`Error::Underflow`] when the count is already 0.
+    pub fn decrement(&mut self, cluster: HostCluster) -> Result<u64, Need> {
+        let count = self.count(cluster)?;
+        let Some(count) = count.checked_sub(1) else {
+            return Err(Error::Underflow { cluster }.into());
+        };
+        self.store(cluster, count)?;
+        if count == 0 && cluster.get() != 0 {
+            self.cursor = self.cursor.min(cluster.get());
+        }
+        Ok(count)
+    }
+
+    /// Whether the block behind a table entry is in memory or absent; names it otherwise.
+    fn require(&self, table_index: u64) -> Result<(), Need> {
+        if self.blocks.contains_key(&table_index) {
+            return Ok(());
+        }
+        let Some(found) = self.entry(table_index).block_offset() else { return Ok(()) };
+        if !self.geometry.is_cluster_aligned(found.get()) {
+            return Err(Error::UnalignedBlock { table_index, found }.into());
+        }
+        Err(Need::Load { table_index, block: found })
+    }
+
+    fn entry(&self, table_index: u64) -> RefcountTableEntry {
+        let index = usize::try_from(table_index).unwrap_or(usize::MAX);
+        self.table.get(index).copied().unwrap_or(RefcountTableEntry::ABSENT)
+    }
+
+    /// First run of free clusters from the cursor on, in ranges that have a block.
+    fn find(&mut self, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
+        let mut next = self.cursor.max(1);
+        let mut run: Option<HostRun> = None;
+        loop {
+            self.check_limit(next)?;
+            if self.is_free(HostCluster::new(next))? {
+                let grown =
+                    run.map_or(HostRun { first: HostCluster::new(next), count: 1 }, |run| {
+                        HostRun { count: run.count.saturating_add(1), ..run }
+                    });
+                if grown.count >= wanted {
+                    return Ok(grown);
+                }
+                run = Some(grown);
+            } else {
+                if run.is_none() && next == self.cursor {
+                    // RC-3 holds: the cursor starts at 1 and only moves over used clusters here.
+                    self.cursor = next.saturating_add(1);
+                }
+                match run {
+                    Some(run) if how == Reserve::UpTo => return Ok(run),
+                    _ => run = None,
+                }
+            }
+            next = next.saturating_add(1);
+        }
+    }
+
+    /// Whether a cluster is free; makes the block of its range first where there is none.
+    fn is_free(&mut self, cluster: HostCluster) -> Result<bool, Need> {
+        let position = Position::of(self.geometry, cluster);
+        if !self.blocks.contains_key(&position.table_index) {
+            self.require(position.table_index)?;
+            self.add_block(position.table_index)?;
+        }
+        Ok(self.count(cluster)? == 0)
+    }
+
+    /// Adds the block for a range that has none. All clusters of the range are free by
+    /// definition, so the block takes the first one and counts itself (RC-4).
+    fn add_block(&mut self, table_index: u64) -> Result<(), Need> {
+        if table_index == 0 {
+            return Err(Error::HeaderFree.into());
+        }
+        let index = usize::try_from(table_index).unwrap_or(usize::MAX);
+        let entries = u64::try_from(self.table.len()).unwrap_or(u64::MAX);
+        let Some(entry) = self.table.get_mut(index) else {
+            let old_table = self.geometry.host_cluster(self.table_offset);
+            let growth = TableGrowth::plan(self.geometry, old_table, entries, table_index)?;
+            return Err(Need::Grow(growth));
+        };
+        let cluster = Position::first_cluster(self.geometry, table_index);
+        let Some(offset) = self.geometry.host_offset(cluster) else {
+            return Err(Error::BeyondLimit { cluster }.into());
+        };
+        *entry = RefcountTableEntry::new(offset);
+        self.blocks.insert(
+            table_index,
+            Block { counts: self.self_counting_block(1), dirty: true, hooked: false },
+        );
+        self.fresh = self.fresh.max(cluster.get().saturating_add(1));
+        Ok(())
+    }
+
+    /// A block whose first `used` counts are 1.
+    fn self_counting_block(&self, used: u64) -> RefcountBlock {
+        let bytes = usize::try_from(self.geometry.cluster_bytes()).unwrap_or(0);
+        let mut counts = RefcountBlock::zeroed(self.geometry.refcount_order(), bytes);
+        for slot in 0..usize::try_from(used).unwrap_or(usize::MAX).min(counts.count()) {
+            // 1 fits every width.
+            let _ = counts.set(slot, 1);
+        }
+        counts
+    }
+
+    fn check_limit(&self, cluster: u64) -> Result<(), Error> {
+        let cluster = HostCluster::new(cluster);
+        match self.geometry.host_offset(cluster) {
+            Some(offset) if offset.get() < limit::HOST_OFFSET_MAX => Ok(()),
+            _ => Err(Error::BeyondLimit { cluster }),
+        }
+    }
+
+    /// Stores a count in a block that is in memory, making the block where it is absent.
+    fn store(&mut self, cluster: HostCluster, count: u64) -> Result<(), Need> {
+        let position = Position::of(self.geometry, cluster);
+        if !self.blocks.contains_key(&position.table_index) {
+            self.require(position.table_index)?;
+            self.add_block(position.table_index)?;
+        }
+        if let Some(block) = self.blocks.get_mut(&position.table_index) {
+            block
+                .counts
+                .set(position.slot, count)
+                .map_err(|overflow| Error::Overflow { cluster, max: overflow.max })?;
+            block.dirty = true;
+        }
+        Ok(())
+    }
+
+    /// The growth that [`Need::Grow`] asked for is decided: the new blocks and the new table are
+    /// now in memory, to be written by the caller in the order of [`TableGrowth`].
+    ///
+    /// # Errors
+    /// A [`Need`] when an old table cluster's count is not in memory.
+    pub fn grown(&mut self, growth: &TableGrowth) -> Result<(), Need> {
+        let first_index = Position::of(self.geometry, growth.area).table_index;
+        let entries = usize::try_from(growth.table_entries(self.geometry)).unwrap_or(usize::MAX);
+        self.table.resize(entries.max(self.table.len()), RefcountTableEntry::ABSENT);
+        let per_block = self.geometry.refcounts_per_block();
+        let mut used = growth.area_clusters();
+        for number in 0..growth.block_count {
+            let table_index = first_index.saturating_add(number);
+            let cluster = HostCluster::new(growth.area.get().saturating_add(number));
+            let Some(offset) = self.geometry.host_offset(cluster) else {
+                return Err(Error::BeyondLimit { cluster }.into());
+            };
+            let index = usize::try_from(table_index).unwrap_or(usize::MAX);
+            if let Some(entry) = self.table.get_mut(index) {
+                *entry = RefcountTableEntry::new(offset);
+            }
+            let counts = self.self_counting_block(used.min(per_block));
+            used = used.saturating_sub(per_block);
+            self.blocks.insert(table_index, Block { counts, dirty: true, hooked: false });
+        }
+        let Some(table_offset) = self.geometry.host_offset(growth.table()) else {
+            return Err(Error::BeyondLimit { cluster: growth.table() }.into());
+        };
+        self.table_offset = table_offset;
+        self.fresh = self.fresh.max(growth.area.get().saturating_add(growth.area_clusters()));
+        Ok(())
+    }
+}
+
+impl HostRun {
+    /// The clusters of the run.
+    pub fn clusters(self) -> impl Iterator<Item = HostCluster> {
+        (0..self.count).map(move |number| HostCluster::new(self.first.get().saturating_add(number)))
+    }
+}
