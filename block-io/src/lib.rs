@@ -11,10 +11,18 @@ mod memory;
 mod range;
 mod storage;
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+
+#[cfg(target_os = "linux")]
+mod file;
+
 pub use alignment::Alignment;
 pub use error::{Error, Operation, Result};
 pub use ext::StorageExt;
 pub use extent::{Extent, ExtentKind};
+#[cfg(target_os = "linux")]
+pub use file::{Create, FileStorage, Locking, OpenOptions};
 pub use identity::FileId;
 pub use lock::{Lock, Permission, Permissions};
 pub use memory::MemoryStorage;

@@ -188,8 +188,21 @@ impl Lock {
 
     /// The bytes this lock holds, ascending.
     pub fn bytes(self) -> impl Iterator<Item = u64> {
-        let used = self.uses.iter().map(Permission::uses_byte);
-        used.chain(self.shares.complement().iter().map(Permission::forbids_byte))
+        self.claims().map(|claim| claim.byte)
+    }
+
+    /// The bytes this lock holds, and what it means when one cannot be had.
+    pub(crate) fn claims(self) -> impl Iterator<Item = Conflict> {
+        let used = self.uses.iter().map(|permission| Conflict {
+            permission,
+            shared: false,
+            byte: permission.uses_byte(),
+        });
+        used.chain(self.shares.complement().iter().map(|permission| Conflict {
+            permission,
+            shared: true,
+            byte: permission.forbids_byte(),
+        }))
     }
 
     /// The bytes that nobody else may hold, in the order in which QEMU tests them.

@@ -347,3 +347,41 @@ impl Storage for MemoryStorage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance;
+
+    #[test]
+    fn memory_conforms() {
+        conformance::all(MemoryStorage::new);
+    }
+
+    #[test]
+    fn pages_are_dropped_and_found() {
+        let storage = MemoryStorage::from(&[7; 5 * 4096][..]);
+        assert_eq!(storage.allocated_bytes().unwrap(), 5 * 4096);
+        assert!(storage.punch_hole(4095, 8194).unwrap());
+        assert_eq!(storage.allocated_bytes().unwrap(), 3 * 4096);
+        let extent = |offset| storage.extent_at(offset).unwrap();
+        assert_eq!(extent(0), Some(Extent::data(4096)));
+        assert_eq!(extent(4096), Some(Extent::hole(8192)));
+        assert_eq!(extent(4097), Some(Extent::hole(8191)));
+        assert_eq!(extent(12_288), Some(Extent::data(8192)));
+        let mut expected = vec![7; 5 * 4096];
+        expected[4095..12_289].fill(0);
+        assert_eq!(storage.to_vec(), expected);
+        storage.set_len(4096).unwrap();
+        assert_eq!(storage.allocated_bytes().unwrap(), 4096);
+    }
+
+    #[test]
+    fn copies_are_objects_of_their_own() {
+        let first = MemoryStorage::from(&b"bytes"[..]);
+        let second = first.clone();
+        second.write_at(0, b"B").unwrap();
+        assert_eq!((first.to_vec(), second.to_vec()), (b"bytes".to_vec(), b"Bytes".to_vec()));
+        assert_ne!(first.identity().unwrap(), second.identity().unwrap());
+    }
+}

@@ -1,0 +1,193 @@
+//! `FileStorage`: a file or block device of this host.
+
+mod buffered;
+mod copy;
+mod direct;
+mod extent;
+mod gather;
+mod lock;
+mod open;
+mod space;
+
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{FileType, SeekFrom, Stat};
+
+pub use self::open::{Create, Locking, OpenOptions};
+
+use self::direct::Direct;
+use self::lock::HeldLock;
+use self::space::Refused;
+use crate::range::{POSITION_MAX, checked_end, total_len};
+use crate::{Alignment, Error, Extent, FileId, Lock, Operation, Result, Storage};
+
+/// A regular file or block device, read and written at positions.
+///
+/// Made by [`OpenOptions::open`] or [`FileStorage::from_file`]. I/O goes through the host's page
+/// cache unless the file was opened for direct I/O. Locks are held until they are changed or the
+/// file is closed; two handles on one file exclude each other even within one process.
+///
+/// The position of the descriptor moves when extents are asked for; nothing here depends on it,
+/// and nobody who shares the descriptor may.
+#[derive(Debug)]
+pub struct FileStorage {
+    file: File,
+    read_only: bool,
+    is_device: bool,
+    /// Present when the file was opened with `O_DIRECT`.
+    direct: Option<Direct>,
+    held: HeldLock,
+    refused: Refused,
+}
+
+impl FileStorage {
+    fn writable(&self, operation: Operation) -> Result<()> {
+        if self.read_only { Err(Error::ReadOnly { operation }) } else { Ok(()) }
+    }
+
+    fn stat(&self, operation: Operation) -> Result<Stat> {
+        rustix::fs::fstat(&self.file).map_err(|errno| Error::host(operation, errno.into()))
+    }
+}
+
+impl AsFd for FileStorage {
+    /// The descriptor, for callers with their own I/O loop.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Storage for FileStorage {
+    fn len(&self) -> Result<u64> {
+        if self.is_device {
+            // A device has no length in its inode.
+            return rustix::fs::seek(&self.file, SeekFrom::End(0))
+                .map_err(|errno| Error::host(Operation::Len, errno.into()));
+        }
+        let stat = self.stat(Operation::Len)?;
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let room = POSITION_MAX.saturating_sub(offset).min(buf.len() as u64);
+        let buf = &mut buf[..room as usize];
+        match &self.direct {
+            None => buffered::read(&self.file, offset, buf),
+            Some(direct) => direct.read(&self.file, offset, &mut [IoSliceMut::new(buf)]),
+        }
+    }
+
+    fn read_vectored_at(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        let wanted = total_len(bufs.iter().map(|buf| &**buf));
+        if offset.checked_add(wanted).is_none_or(|end| end > POSITION_MAX) {
+            return self.read_one_by_one(offset, bufs);
+        }
+        match &self.direct {
+            None => buffered::read_vectored(&self.file, offset, bufs),
+            Some(direct) => direct.read(&self.file, offset, bufs),
+        }
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.writable(Operation::Write)?;
+        checked_end(Operation::Write, offset, buf.len() as u64)?;
+        match &self.direct {
+            None => buffered::write(&self.file, offset, buf),
+            Some(direct) => direct.write(self, offset, &[IoSlice::new(buf)]),
+        }
+    }
+
+    fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<()> {
+        self.writable(Operation::Write)?;
+        let len = total_len(bufs.iter().map(|buf| &**buf));
+        checked_end(Operation::Write, offset, len)?;
+        match &self.direct {
+            None => buffered::write_vectored(&self.file, offset, bufs),
+            Some(direct) => direct.write(self, offset, bufs),
+        }
+    }
+
+    fn write_zeroes_at(&self, offset: u64, len: u64) -> Result<()> {
+        self.writable(Operation::WriteZeroes)?;
+        checked_end(Operation::WriteZeroes, offset, len)?;
+        if len == 0 { Ok(()) } else { self.zero_range(offset, len) }
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<bool> {
+        self.writable(Operation::PunchHole)?;
+        checked_end(Operation::PunchHole, offset, len)?;
+        if len == 0 { Ok(true) } else { self.punch_range(offset, len) }
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.writable(Operation::Allocate)?;
+        checked_end(Operation::Allocate, offset, len)?;
+        if len == 0 { Ok(()) } else { self.allocate_range(offset, len) }
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.writable(Operation::SetLen)?;
+        checked_end(Operation::SetLen, 0, len)?;
+        let _alone = self.direct.as_ref().map(Direct::exclusive);
+        self.resize(len)
+    }
+
+    fn sync(&self) -> Result<()> {
+        rustix::fs::fdatasync(&self.file)
+            .map_err(|errno| Error::host(Operation::Sync, errno.into()))
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Option<Extent>> {
+        extent::at(&self.file, offset, self.len()?)
+    }
+
+    fn allocated_bytes(&self) -> Result<u64> {
+        if self.is_device {
+            return self.len();
+        }
+        let stat = self.stat(Operation::Attributes)?;
+        // The unit of `st_blocks` is 512 whatever the block size of the file system.
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
+    fn alignment(&self) -> Alignment {
+        self.direct.as_ref().map_or(Alignment::NONE, Direct::alignment)
+    }
+
+    fn identity(&self) -> Result<Option<FileId>> {
+        let stat = self.stat(Operation::Attributes)?;
+        Ok(Some(if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
+            FileId::Device { number: stat.st_rdev }
+        } else {
+            FileId::File { device: stat.st_dev, inode: stat.st_ino }
+        }))
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn lock(&self, lock: Lock) -> Result<()> {
+        self.held.change(&self.file, lock)
+    }
+}
+
+impl FileStorage {
+    /// Reads buffer by buffer: for ranges whose end no host call could name.
+    fn read_one_by_one(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        let mut found = 0;
+        for buf in bufs {
+            let count = self.read_at(offset.saturating_add(found as u64), buf)?;
+            found += count;
+            if count < buf.len() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests;
