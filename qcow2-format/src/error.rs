@@ -4,6 +4,8 @@ use core::fmt;
 
 use static_assertions::assert_impl_all;
 
+use crate::feature::FeatureName;
+
 /// An on-disk structure of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -67,10 +69,14 @@ pub enum Error {
         /// What would have been accepted.
         allowed: &'static str,
     },
-    /// A valid image that uses a feature by number that nobody here knows.
+    /// A valid image that uses a feature that nobody here knows.
     UnknownFeature {
-        /// The incompatible feature bit.
+        /// The lowest unknown incompatible feature bit.
         bit: u32,
+        /// What the image's feature name table calls it; empty when it does not say.
+        name: FeatureName,
+        /// All unknown incompatible feature bits.
+        all: u64,
     },
     /// The encoded header does not fit into cluster 0.
     HeaderSpace {
@@ -105,6 +111,17 @@ impl Error {
     ) -> Self {
         Self::Invalid { structure, field, at, found: Found::Hex(found), allowed }
     }
+
+    /// Bytes that end before the structure does; `found` of them are there.
+    pub(crate) const fn cut_off(
+        structure: Structure,
+        field: Field,
+        at: u64,
+        found: u64,
+        allowed: &'static str,
+    ) -> Self {
+        Self::Invalid { structure, field, at: Some(at), found: Found::Bytes(found), allowed }
+    }
 }
 
 impl core::error::Error for Error {}
@@ -122,8 +139,16 @@ impl fmt::Display for Error {
                 }
                 write!(f, " is {found}, allowed is {allowed}")
             }
-            Self::UnknownFeature { bit } => {
-                write!(f, "header: incompatible_features bit {bit} is not known")
+            Self::UnknownFeature { bit, name, all } => {
+                write!(f, "header: incompatible_features bit {bit}")?;
+                if name != FeatureName::EMPTY {
+                    write!(f, " ({name})")?;
+                }
+                f.write_str(" is not known")?;
+                if all != 1 << bit {
+                    write!(f, ", all unknown bits are {all:#x}")?;
+                }
+                Ok(())
             }
             Self::HeaderSpace { needed, available } => {
                 write!(f, "header: {needed} bytes do not fit into the {available} of cluster 0")

@@ -8,22 +8,41 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bitmap;
 mod compressed;
 mod error;
+mod extension;
+mod feature;
 mod geometry;
+mod header;
 mod l1;
 mod l2;
+mod luks;
 mod refcount_block;
 mod refcount_table;
 mod unit;
 
 pub mod limit;
 
+pub use bitmap::{
+    BitmapCluster, BitmapDirectoryEntry, BitmapFlags, BitmapTableEntry, BitmapsExtension,
+    RawBitmapDirectoryEntry, RawBitmapsExtension, decode_bitmap_directory,
+};
 pub use compressed::CompressedDescriptor;
 pub use error::{Error, Field, Found, Structure};
+pub use extension::{Extension, RawExtensionHead};
+pub use feature::{
+    AutoclearFeatures, CompatibleFeatures, FEATURE_ROWS, FeatureKind, FeatureName,
+    FeatureNameTable, Features, IncompatibleFeatures, RawFeatureRow,
+};
 pub use geometry::{ClusterBits, Geometry, L2Layout, RefcountOrder};
+pub use header::{
+    Area, CompressionType, CryptMethod, FieldUpdate, Header, HeaderBuilder, MAGIC, RawHeaderV2,
+    RawHeaderV3Tail, TablePointer, Version,
+};
 pub use l1::L1Entry;
 pub use l2::{L2Bitmap, L2Entry, RawL2Entry, RawL2EntryExtended};
+pub use luks::{LuksPointer, RawLuksPointer};
 pub use refcount_block::{RefcountBlock, RefcountOverflow};
 pub use refcount_table::RefcountTableEntry;
 pub use unit::{GuestOffset, HostCluster, HostOffset};
