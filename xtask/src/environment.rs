@@ -26,7 +26,7 @@ const NEEDS: &[Need] = &[
 pub(crate) fn ensure() -> Outcome {
     let absent = absent();
     if absent.is_empty() {
-        return Ok(());
+        return report_version();
     }
     let packages = packages_of(&absent);
     if !(Path::new("/etc/debian_version").exists() && is_root()?) {
@@ -39,7 +39,14 @@ pub(crate) fn ensure() -> Outcome {
         .args(&packages)
         .env("DEBIAN_FRONTEND", "noninteractive"))?;
     let still = self::absent();
-    if still.is_empty() { Ok(()) } else { Err(missing(&still, &packages)) }
+    if still.is_empty() { report_version() } else { Err(missing(&still, &packages)) }
+}
+
+/// Which QEMU the verdict is about.
+fn report_version() -> Outcome {
+    let text = output_of(program("qemu-img").arg("--version"))?;
+    println!("checked against {}", text.lines().next().unwrap_or_default());
+    Ok(())
 }
 
 fn absent() -> Vec<&'static Need> {

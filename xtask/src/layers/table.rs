@@ -37,7 +37,7 @@ pub(super) const CRATES: &[Crate] = &[
         package: "cow-engine",
         published: true,
         house: &["qcow2-format", "cluster-map", "refcount", "block-io"],
-        outside: &["crossbeam-utils", "flate2", "smallvec", "zstd"],
+        outside: &["crossbeam-utils", "flate2", "smallvec", "static_assertions", "zstd"],
     },
     Crate {
         package: "qcow2-chain",

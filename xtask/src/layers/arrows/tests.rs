@@ -59,6 +59,7 @@ fn an_obedient_house_has_no_findings_and_an_order_from_the_bottom_up() {
 fn an_arrow_past_a_layer_is_named() {
     check("top", near("bottom", None), &["top -> bottom (normal): no such arrow"]);
     check("top", near("bottom", Some("build")), &["top -> bottom (build): no such arrow"]);
+    check("top", near("bottom", Some("dev")), &["top -> bottom (dev): no such arrow"]);
 }
 
 #[test]
