@@ -64,6 +64,8 @@ pub struct Ledger {
     cursor: u64,
     /// Clusters from here on were never in use: they lie beyond the end of the file.
     fresh: u64,
+    /// Blocks made since the caller last asked.
+    added: Vec<HostOffset>,
 }
 
 #[derive(Debug)]
@@ -86,7 +88,8 @@ impl Ledger {
         file_bytes: u64,
     ) -> Self {
         let fresh = geometry.clusters_for(file_bytes);
-        Self { geometry, table_offset, table, blocks: BTreeMap::new(), cursor: 1, fresh }
+        let (blocks, added) = (BTreeMap::new(), Vec::new());
+        Self { geometry, table_offset, table, blocks, cursor: 1, fresh, added }
     }
 
     /// Where the refcount table lies.
@@ -111,6 +114,11 @@ impl Ledger {
     #[must_use]
     pub const fn fresh_from(&self) -> HostCluster {
         HostCluster::new(self.fresh)
+    }
+
+    /// Where blocks were made since the last call, so that the caller can protect them.
+    pub fn take_added(&mut self) -> Vec<HostOffset> {
+        core::mem::take(&mut self.added)
     }
 
     /// Takes a block that [`Need::Load`] asked for. A block that is already here is kept.
@@ -256,6 +264,7 @@ impl Ledger {
             return Err(Error::BeyondLimit { cluster }.into());
         };
         *entry = RefcountTableEntry::new(offset);
+        self.added.push(offset);
         self.blocks.insert(
             table_index,
             Block { counts: self.self_counting_block(1), dirty: true, hooked: false },
@@ -320,6 +329,7 @@ impl Ledger {
             let index = usize::try_from(table_index).unwrap_or(usize::MAX);
             if let Some(entry) = self.table.get_mut(index) {
                 *entry = RefcountTableEntry::new(offset);
+                self.added.push(offset);
             }
             let counts = self.self_counting_block(used.min(per_block));
             used = used.saturating_sub(per_block);

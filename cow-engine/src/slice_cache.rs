@@ -1,0 +1,247 @@
+//! L2 tables in memory, in slices, under a byte budget.
+//!
+//! A slice is named by the guest range it maps, not by where it lies: a table that moves keeps its
+//! slices. Hits take a shared lock of one shard and never wait for I/O. A slice that is dirty or
+//! in somebody's hands is never evicted, so whoever holds one may change it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crossbeam_utils::CachePadded;
+use qcow2_format::L2Entry;
+
+const SHARDS: usize = 16;
+
+/// Number of a slice: guest cluster index divided by the entries per slice.
+pub(crate) type SliceNumber = u64;
+
+/// A piece of an L2 table.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    entries: Box<[AtomicU64]>,
+    dirty: AtomicBool,
+    used: AtomicBool,
+}
+
+/// All slices in memory.
+#[derive(Debug)]
+pub(crate) struct SliceCache {
+    shards: [CachePadded<RwLock<Shard>>; SHARDS],
+    dirty: Mutex<Vec<SliceNumber>>,
+    slices_per_shard: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    slices: HashMap<SliceNumber, Arc<Slice>>,
+    /// Insertion order with second chances (CLOCK).
+    clock: VecDeque<SliceNumber>,
+    /// Grows with every eviction: a loader that sees it change read the disk too early.
+    evictions: u64,
+}
+
+/// What a loader saw before it read the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoadTicket(u64);
+
+impl Slice {
+    pub(crate) fn new(entries: impl Iterator<Item = u64>) -> Self {
+        Self {
+            entries: entries.map(AtomicU64::new).collect(),
+            dirty: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> L2Entry {
+        L2Entry::from_bits(self.entries[index].load(Ordering::Acquire))
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.entries.iter().flat_map(|entry| entry.load(Ordering::Acquire).to_be_bytes()).collect()
+    }
+
+    fn is_free(self: &Arc<Self>) -> bool {
+        // The cache holds one; others can only be made under the shard's lock.
+        Arc::strong_count(self) == 1 && !self.dirty.load(Ordering::Acquire)
+    }
+}
+
+impl SliceCache {
+    pub(crate) fn new(budget_bytes: u64, slice_bytes: u64) -> Self {
+        let slices = budget_bytes / slice_bytes.max(1);
+        let per_shard = usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
+        Self {
+            shards: Default::default(),
+            dirty: Mutex::default(),
+            slices_per_shard: per_shard,
+        }
+    }
+
+    /// The slice, if it is in memory.
+    pub(crate) fn get(&self, number: SliceNumber) -> Result<Arc<Slice>, LoadTicket> {
+        let shard = self.read(number);
+        match shard.slices.get(&number) {
+            Some(slice) => {
+                if !slice.used.load(Ordering::Relaxed) {
+                    slice.used.store(true, Ordering::Relaxed);
+                }
+                Ok(Arc::clone(slice))
+            }
+            None => Err(LoadTicket(shard.evictions)),
+        }
+    }
+
+    /// Adds a slice read from disk after `ticket` was drawn. Returns the slice that is in memory
+    /// now, or `None` when the disk must be read again: a newer version came and went meanwhile.
+    pub(crate) fn insert(
+        &self,
+        number: SliceNumber,
+        slice: Slice,
+        ticket: LoadTicket,
+    ) -> Option<Arc<Slice>> {
+        let mut shard = self.write(number);
+        if let Some(slice) = shard.slices.get(&number) {
+            return Some(Arc::clone(slice));
+        }
+        if shard.evictions != ticket.0 {
+            return None;
+        }
+        if shard.slices.len() >= self.slices_per_shard {
+            shard.evict();
+        }
+        let slice = Arc::new(slice);
+        shard.slices.insert(number, Arc::clone(&slice));
+        shard.clock.push_back(number);
+        Some(slice)
+    }
+
+    /// Changes an entry in memory; the next flush writes the slice. The caller's `Arc` keeps the
+    /// slice in the cache until it is marked dirty.
+    pub(crate) fn publish(
+        &self,
+        number: SliceNumber,
+        slice: &Arc<Slice>,
+        index: usize,
+        entry: L2Entry,
+    ) {
+        slice.entries[index].store(entry.bits(), Ordering::Release);
+        if !slice.dirty.swap(true, Ordering::AcqRel) {
+            self.lock_dirty().push(number);
+        }
+    }
+
+    /// Changed slices with a copy of their bytes; they then count as clean. A change that comes
+    /// later marks its slice dirty again.
+    pub(crate) fn take_dirty(&self) -> Vec<(SliceNumber, Vec<u8>)> {
+        let mut numbers = std::mem::take(&mut *self.lock_dirty());
+        numbers.sort_unstable();
+        numbers
+            .into_iter()
+            .filter_map(|number| {
+                let slice = self.get(number).ok()?;
+                slice.dirty.swap(false, Ordering::AcqRel);
+                Some((number, slice.bytes()))
+            })
+            .collect()
+    }
+
+    pub(crate) fn has_dirty(&self) -> bool {
+        !self.lock_dirty().is_empty()
+    }
+
+    /// Whether so much is dirty that eviction will soon find nothing to evict.
+    pub(crate) fn wants_flush(&self) -> bool {
+        self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
+    }
+
+    fn shard(&self, number: SliceNumber) -> &RwLock<Shard> {
+        // Neighbouring slices fall into different shards.
+        &self.shards[(number % SHARDS as u64) as usize]
+    }
+
+    fn read(&self, number: SliceNumber) -> RwLockReadGuard<'_, Shard> {
+        self.shard(number).read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, number: SliceNumber) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(number).write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_dirty(&self) -> MutexGuard<'_, Vec<SliceNumber>> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    /// Removes one slice that is clean, unheld and not recently used; two rounds at most. When
+    /// all are busy the budget is exceeded for a moment rather than anything lost.
+    fn evict(&mut self) {
+        for _ in 0..self.clock.len().saturating_mul(2) {
+            let Some(number) = self.clock.pop_front() else { return };
+            let Some(slice) = self.slices.get(&number) else { continue };
+            let used = slice.used.swap(false, Ordering::Relaxed);
+            if !used && slice.is_free() {
+                self.slices.remove(&number);
+                self.evictions = self.evictions.wrapping_add(1);
+                return;
+            }
+            self.clock.push_back(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(value: u64) -> Slice {
+        Slice::new(std::iter::repeat_n(value, 8))
+    }
+
+    fn load(cache: &SliceCache, number: u64, value: u64) -> Arc<Slice> {
+        match cache.get(number) {
+            Ok(slice) => slice,
+            Err(ticket) => cache.insert(number, slice(value), ticket).unwrap(),
+        }
+    }
+
+    #[test]
+    fn dirty_slices_survive_any_pressure() {
+        let cache = SliceCache::new(0, 64);
+        let first = load(&cache, 0, 0);
+        cache.publish(0, &first, 3, L2Entry::from_bits(77));
+        drop(first);
+        for number in 1..1000 {
+            load(&cache, number * SHARDS as u64, number);
+        }
+        assert_eq!(cache.get(0).unwrap().get(3), L2Entry::from_bits(77));
+        let dirty = cache.take_dirty();
+        assert_eq!(dirty.len(), 1);
+        assert_eq!(dirty[0].1[24..32], 77_u64.to_be_bytes());
+        assert!(!cache.has_dirty());
+    }
+
+    #[test]
+    fn the_budget_bounds_clean_slices() {
+        let cache = SliceCache::new(0, 64);
+        for number in 0..1000 {
+            load(&cache, number * SHARDS as u64, number);
+        }
+        assert!(cache.read(0).slices.len() <= 5);
+    }
+
+    #[test]
+    fn a_loader_that_was_overtaken_reads_again() {
+        let cache = SliceCache::new(0, 64);
+        let ticket = cache.get(0).unwrap_err();
+        // Meanwhile the slice is loaded, and evicted by others.
+        load(&cache, 0, 1);
+        for number in 1..100 {
+            load(&cache, number * SHARDS as u64, number);
+        }
+        assert!(cache.get(0).is_err(), "the slice is gone");
+        assert!(cache.insert(0, slice(9), ticket).is_none(), "its stale bytes are refused");
+    }
+}
