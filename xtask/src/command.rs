@@ -11,6 +11,13 @@ pub(crate) fn root() -> PathBuf {
     package.parent().unwrap_or(package).to_path_buf()
 }
 
+/// Where this program was built, and where cargo builds its neighbours.
+pub(crate) fn build_folder() -> Outcome<PathBuf> {
+    let program = std::env::current_exe()
+        .map_err(|source| Failure::Start { program: "xtask".to_owned(), source })?;
+    Ok(program.parent().unwrap_or(&program).to_path_buf())
+}
+
 /// The cargo that runs this task, so that a toolchain override holds for its children too.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::command::{root, run_cargo};
+use crate::command::{build_folder, root, run_cargo};
 use crate::environment;
 use crate::failure::{Failure, Outcome};
 use table::{FIXTURES, Fixture, Maker};
@@ -37,7 +37,7 @@ pub(crate) fn run(words: &[String]) -> Outcome {
         run_cargo(&["build", "--quiet", "--workspace", "--all-features", "--bins"])?;
     }
     let committed = root().join("fixtures");
-    let made = root().join("target").join(format!("fixtures-{}", std::process::id()));
+    let made = build_folder()?.join(format!("fixtures-{}", std::process::id()));
     let outcome = make::all(FIXTURES, &made).and_then(|()| {
         if check { compare_all(&committed, &made) } else { replace(&committed, &made) }
     });
