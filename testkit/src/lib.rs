@@ -1,0 +1,27 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "everything here runs in tests, where a panic with a helpful text is the answer"
+)]
+
+mod crash;
+mod fault;
+mod folder;
+mod model;
+mod pattern;
+mod program;
+mod qemu;
+mod rng;
+
+pub use crash::{
+    CrashLog, CrashPlan, CrashState, CrashStorage, Epoch, Event, Fate, SECTOR_BYTES, Tear,
+};
+pub use fault::{Call, CallSet, Counts, Fault, FaultStorage, fail_each_call};
+pub use folder::Folder;
+pub use model::{Difference, ModelChain, ModelDisk};
+pub use pattern::Pattern;
+pub use program::{Output, built_program, run};
+pub use qemu::{IoSession, Qemu};
+pub use rng::Rng;
