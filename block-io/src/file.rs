@@ -27,7 +27,7 @@ use crate::{Alignment, Error, Extent, FileId, Lock, Operation, Result, Storage};
 ///
 /// Made by [`OpenOptions::open`] or [`FileStorage::from_file`]. I/O goes through the host's page
 /// cache unless the file was opened for direct I/O. Locks are held until they are changed or the
-/// file is closed; two handles on one file exclude each other even within one process.
+/// storage is dropped; two handles on one file exclude each other even within one process.
 ///
 /// The position of the descriptor moves when extents are asked for; nothing here depends on it,
 /// and nobody who shares the descriptor may.
@@ -49,6 +49,15 @@ impl FileStorage {
 
     fn stat(&self, operation: Operation) -> Result<Stat> {
         rustix::fs::fstat(&self.file).map_err(|errno| Error::host(operation, errno.into()))
+    }
+}
+
+impl Drop for FileStorage {
+    /// Drops the locks by name. Closing the file would do it too, but not before everybody who
+    /// shares the descriptor has closed it, be it only a process that is just being started.
+    fn drop(&mut self) {
+        // Dropping locks fails only where there are none.
+        let _ = self.held.change(&self.file, Lock::none());
     }
 }
 

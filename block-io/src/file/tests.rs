@@ -279,3 +279,15 @@ fn locks_can_be_left_to_others() {
     let silent = OpenOptions::new().write(true).locking(Locking::Off).open(&path).unwrap();
     silent.lock(Lock::qcow2_writer()).unwrap();
 }
+
+#[test]
+fn locks_end_with_the_storage_even_if_the_descriptor_lives_on() {
+    let folder = folder();
+    let path = folder.path().join("file");
+    let (a, b) = open_twice(&path);
+    a.lock(Lock::qcow2_writer()).unwrap();
+    let inherited = a.as_fd().try_clone_to_owned().unwrap();
+    drop(a);
+    b.lock(Lock::qcow2_writer()).unwrap();
+    drop(inherited);
+}
