@@ -165,7 +165,7 @@ impl fmt::Display for Error {
             }
             Self::Io { operation, offset, len, source } => {
                 write!(f, "cannot {operation}")?;
-                write_place(f, *offset, *len)?;
+                write_place(f, *operation, *offset, *len)?;
                 write!(f, ": {source}")
             }
             // Upper case on purpose: operators and scripts look for QEMU's very words.
@@ -178,7 +178,7 @@ impl fmt::Display for Error {
             Self::ReadOnly { operation } => write!(f, "cannot {operation}: opened read-only"),
             Self::OutOfRange { operation, offset, len } => {
                 write!(f, "cannot {operation}")?;
-                write_place(f, Some(*offset), Some(*len))?;
+                write_place(f, *operation, Some(*offset), Some(*len))?;
                 write!(f, ": the range ends past the largest file position")
             }
             Self::ShortRead { offset, wanted, found } => {
@@ -188,11 +188,17 @@ impl fmt::Display for Error {
     }
 }
 
-fn write_place(f: &mut fmt::Formatter<'_>, offset: Option<u64>, len: Option<u64>) -> fmt::Result {
+fn write_place(
+    f: &mut fmt::Formatter<'_>,
+    operation: Operation,
+    offset: Option<u64>,
+    len: Option<u64>,
+) -> fmt::Result {
     if let Some(len) = len {
         write!(f, " {len} bytes")?;
     }
-    if let Some(offset) = offset {
+    // A length is set for the whole object; its range always starts at 0.
+    if let Some(offset) = offset.filter(|_| operation != Operation::SetLen) {
         write!(f, " at offset {offset}")?;
     }
     Ok(())

@@ -24,6 +24,10 @@ fn every_error_has_its_text() {
             Error::host(Operation::Sync, io::Error::from_raw_os_error(5)),
             "cannot make the file durable: Input/output error (os error 5)",
         ),
+        (
+            Error::io(Operation::SetLen, 0, 512, no_space()),
+            "cannot set the length to 512 bytes: No space left on device (os error 28)",
+        ),
         (locked(false), "Failed to get \"write\" lock"),
         (locked(true), "Failed to get shared \"write\" lock"),
         (Error::ReadOnly { operation: Operation::Write }, "cannot write: opened read-only"),
