@@ -440,3 +440,6 @@ impl BitmapTableEntry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,6 @@ impl CompressedDescriptor {
         sectors.saturating_mul(SECTOR_BYTES).saturating_sub(self.host_offset.get() % SECTOR_BYTES)
     }
 }
+
+#[cfg(test)]
+mod tests;

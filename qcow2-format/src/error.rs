@@ -183,3 +183,6 @@ impl fmt::Display for Found {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,8 +215,16 @@ pub const FEATURE_ROWS: [RawFeatureRow; 8] = [
 ];
 
 /// The feature name table extension: 48-byte rows and whatever odd bytes follow the last one.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct FeatureNameTable(Vec<u8>);
+
+impl fmt::Debug for FeatureNameTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = self.rows().map(|row| (row.feature_kind(), row.bit, row.name));
+        write!(f, "FeatureNameTable")?;
+        f.debug_list().entries(rows).finish()
+    }
+}
 
 impl FeatureNameTable {
     /// The table the reference implementation writes.
@@ -261,3 +269,6 @@ pub(crate) fn name_in(bytes: &[u8], kind: FeatureKind, bit: u32) -> Option<Featu
         .find(|row| row.feature_kind() == kind && u32::from(row.bit) == bit)
         .map(|row| row.name)
 }
+
+#[cfg(test)]
+mod tests;

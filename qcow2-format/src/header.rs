@@ -131,6 +131,7 @@ struct Backing {
     offset: u64,
     /// As stored; means nothing when the offset is 0.
     size: u32,
+    /// Up to the first NUL; [`Header::rest`] holds all of it.
     name: Vec<u8>,
 }
 
@@ -292,7 +293,7 @@ impl Header {
     #[must_use]
     pub fn backing_format(&self) -> Option<&[u8]> {
         self.last(|extension| match extension {
-            Extension::BackingFormat(name) => Some(name.as_slice()),
+            Extension::BackingFormat(name) => Some(decode::until_nul(name)),
             _ => None,
         })
     }
@@ -301,7 +302,7 @@ impl Header {
     #[must_use]
     pub fn data_file_name(&self) -> Option<&[u8]> {
         self.last(|extension| match extension {
-            Extension::DataFileName(name) => Some(name.as_slice()),
+            Extension::DataFileName(name) => Some(decode::until_nul(name)),
             _ => None,
         })
     }

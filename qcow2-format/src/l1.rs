@@ -67,3 +67,6 @@ impl L1Entry {
         self.0 & RESERVED_MASK
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,3 +154,6 @@ impl L2Bitmap {
         Self(((zero as u64) << 32) | allocated as u64)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,9 @@
 #![doc = include_str!("../README.md")]
-#![no_std]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-#![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
 extern crate alloc;
-
-#[cfg(test)]
-extern crate std;
 
 mod bitmap;
 mod compressed;
@@ -20,6 +17,8 @@ mod l2;
 mod luks;
 mod refcount_block;
 mod refcount_table;
+mod snapshot;
+mod table;
 mod unit;
 
 pub mod limit;
@@ -45,4 +44,6 @@ pub use l2::{L2Bitmap, L2Entry, RawL2Entry, RawL2EntryExtended};
 pub use luks::{LuksPointer, RawLuksPointer};
 pub use refcount_block::{RefcountBlock, RefcountOverflow};
 pub use refcount_table::RefcountTableEntry;
+pub use snapshot::{RawSnapshotHead, Snapshot, SnapshotState, SnapshotTable, SnapshotTableDecode};
+pub use table::{encode_table, table_words, table_words_mut};
 pub use unit::{GuestOffset, HostCluster, HostOffset};

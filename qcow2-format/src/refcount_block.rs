@@ -129,3 +129,6 @@ fn set_count(order: RefcountOrder, bytes: &mut [u8], index: usize, count: u64) {
         target.copy_from_slice(source);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,3 +49,6 @@ impl RefcountTableEntry {
         self.0 & RESERVED_MASK
     }
 }
+
+#[cfg(test)]
+mod tests;

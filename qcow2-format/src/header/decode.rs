@@ -359,5 +359,10 @@ fn decode_backing(fixed: &Fixed, cluster: &[u8]) -> Result<Backing, Error> {
         let allowed = "0..=1023 and inside cluster 0";
         return Err(Error::number(HEADER, "backing_file_size", Some(16), u64::from(size), allowed));
     };
-    Ok(Backing { offset, size, name: name.to_vec() })
+    Ok(Backing { offset, size, name: until_nul(name).to_vec() })
+}
+
+/// The reference implementation keeps names as C strings.
+pub(super) fn until_nul(name: &[u8]) -> &[u8] {
+    name.split(|&byte| byte == 0).next().unwrap_or(name)
 }
