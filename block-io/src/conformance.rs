@@ -20,7 +20,7 @@ pub use self::model::random_operations_match_a_byte_vector;
 
 /// Runs every test that wants an empty object, each on a fresh one from `make`.
 pub fn all<S: Storage>(make: impl Fn() -> S) {
-    let tests: [fn(&dyn Storage); 15] = [
+    let tests: [fn(&dyn Storage); 16] = [
         empty_requests_change_nothing,
         reads_end_where_the_object_ends,
         writes_grow_and_leave_zeros_before,
@@ -34,6 +34,7 @@ pub fn all<S: Storage>(make: impl Fn() -> S) {
         ranges_beyond_every_position_are_refused,
         large_sparse_objects_are_cheap,
         parallel_writes_keep_out_of_each_other,
+        parallel_growth_loses_nothing,
         attributes_are_answered,
         random_operations_match_a_byte_vector,
     ];
@@ -299,6 +300,35 @@ pub fn parallel_writes_keep_out_of_each_other(storage: &dyn Storage) {
     });
     let expected: Vec<u8> = (0..ROUNDS * 4 * STRIPE).map(|i| (i / STRIPE % 4) as u8 + 1).collect();
     assert_eq!(whole(storage), expected);
+}
+
+/// Threads that move the end, each in its own way, do not undo each other.
+pub fn parallel_growth_loses_nothing(storage: &dyn Storage) {
+    const ROUNDS: u64 = 300;
+    const STRIPE: u64 = 1000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for start in (0..ROUNDS).map(|round| round * STRIPE) {
+                storage.write_at(start + 500, &[1; 500]).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for start in (0..ROUNDS).map(|round| round * STRIPE) {
+                storage.allocate(start, 300).unwrap();
+            }
+        });
+        scope.spawn(|| {
+            for start in (0..ROUNDS).map(|round| round * STRIPE) {
+                storage.write_zeroes_at(start + 300, 200).unwrap();
+            }
+        });
+    });
+    let bytes = whole(storage);
+    assert_eq!(bytes.len() as u64, ROUNDS * STRIPE);
+    for (round, stripe) in bytes.chunks(1000).enumerate() {
+        let (zeros, ones) = stripe.split_at(500);
+        assert!(zeros == [0; 500] && ones == [1; 500], "stripe {round} was damaged");
+    }
 }
 
 /// Identity is stable, space in use is counted, locks of one holder go from role to role.

@@ -7,6 +7,7 @@ mod extent;
 mod gather;
 mod lock;
 mod open;
+mod order;
 mod space;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ pub use self::open::{Create, Locking, OpenOptions};
 
 use self::direct::Direct;
 use self::lock::HeldLock;
+use self::order::{Beside, Order};
 use self::space::Refused;
 use crate::range::{POSITION_MAX, checked_end, total_len};
 use crate::{Alignment, Error, Extent, FileId, Lock, Operation, Result, Storage};
@@ -38,6 +40,7 @@ pub struct FileStorage {
     is_device: bool,
     /// Present when the file was opened with `O_DIRECT`.
     direct: Option<Direct>,
+    order: Order,
     held: HeldLock,
     refused: Refused,
 }
@@ -45,6 +48,11 @@ pub struct FileStorage {
 impl FileStorage {
     fn writable(&self, operation: Operation) -> Result<()> {
         if self.read_only { Err(Error::ReadOnly { operation }) } else { Ok(()) }
+    }
+
+    /// Protects a change that ends at `end` from those that look first and act later.
+    fn beside(&self, end: u64) -> Beside<'_> {
+        self.order.beside(end, self.direct.is_some())
     }
 
     fn stat(&self, operation: Operation) -> Result<Stat> {
@@ -101,21 +109,33 @@ impl Storage for FileStorage {
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         self.writable(Operation::Write)?;
-        checked_end(Operation::Write, offset, buf.len() as u64)?;
-        match &self.direct {
-            None => buffered::write(&self.file, offset, buf),
-            Some(direct) => direct.write(self, offset, &[IoSlice::new(buf)]),
+        let end = checked_end(Operation::Write, offset, buf.len() as u64)?;
+        if buf.is_empty() {
+            return Ok(());
         }
+        if let Some(direct) = &self.direct {
+            return direct.write(self, offset, &[IoSlice::new(buf)]);
+        }
+        let beside = self.beside(end);
+        buffered::write(&self.file, offset, buf)?;
+        beside.done();
+        Ok(())
     }
 
     fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<()> {
         self.writable(Operation::Write)?;
         let len = total_len(bufs.iter().map(|buf| &**buf));
-        checked_end(Operation::Write, offset, len)?;
-        match &self.direct {
-            None => buffered::write_vectored(&self.file, offset, bufs),
-            Some(direct) => direct.write(self, offset, bufs),
+        let end = checked_end(Operation::Write, offset, len)?;
+        if len == 0 {
+            return Ok(());
         }
+        if let Some(direct) = &self.direct {
+            return direct.write(self, offset, bufs);
+        }
+        let beside = self.beside(end);
+        buffered::write_vectored(&self.file, offset, bufs)?;
+        beside.done();
+        Ok(())
     }
 
     fn write_zeroes_at(&self, offset: u64, len: u64) -> Result<()> {
@@ -139,7 +159,7 @@ impl Storage for FileStorage {
     fn set_len(&self, len: u64) -> Result<()> {
         self.writable(Operation::SetLen)?;
         checked_end(Operation::SetLen, 0, len)?;
-        let _alone = self.direct.as_ref().map(Direct::exclusive);
+        let _alone = self.order.exclusive();
         self.resize(len)
     }
 

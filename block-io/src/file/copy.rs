@@ -3,7 +3,6 @@
 use rustix::io::{Errno, retry_on_intr};
 
 use super::FileStorage;
-use super::direct::Direct;
 use crate::range::checked_end;
 use crate::{Error, Operation, Result, Storage, StorageExt};
 
@@ -43,7 +42,7 @@ impl FileStorage {
 
     /// Copies until the host gives up; returns how many bytes it has copied.
     fn copy_in_host(&self, from: u64, target: &FileStorage, to: u64, len: u64) -> Result<u64> {
-        let _others = target.direct.as_ref().map(Direct::shared);
+        let _beside = target.beside(to + len);
         let mut done = 0;
         while done < len {
             let count = usize::try_from((len - done).min(CALL_BYTES_MAX)).unwrap_or(usize::MAX);

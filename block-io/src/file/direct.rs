@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
@@ -21,10 +20,6 @@ const ALIGNMENT_DEFAULT: u32 = 4096;
 #[derive(Debug)]
 pub(super) struct Direct {
     alignment: Alignment,
-    /// Held exclusively while a block is read, changed and written back, and while the end is
-    /// moved; shared by every other change. Otherwise the block written back could undo a
-    /// neighbour's write that came in between.
-    order: RwLock<()>,
 }
 
 impl Direct {
@@ -39,19 +34,11 @@ impl Direct {
 
     /// A file of which the alignment is known.
     pub(super) fn with_alignment(alignment: Alignment) -> Self {
-        Self { alignment, order: RwLock::new(()) }
+        Self { alignment }
     }
 
     pub(super) fn alignment(&self) -> Alignment {
         self.alignment
-    }
-
-    pub(super) fn exclusive(&self) -> RwLockWriteGuard<'_, ()> {
-        self.order.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn shared(&self) -> RwLockReadGuard<'_, ()> {
-        self.order.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads into all buffers, as far as the file goes.
@@ -109,7 +96,7 @@ impl Direct {
         Ok(found)
     }
 
-    /// Writes all buffers, keeping the bytes around them and the exact length of the file.
+    /// Writes all buffers (which are not all empty), keeping the bytes around them and the exact length of the file.
     pub(super) fn write(
         &self,
         storage: &FileStorage,
@@ -117,17 +104,14 @@ impl Direct {
         bufs: &[IoSlice<'_>],
     ) -> Result<()> {
         let len = total_len(bufs.iter().map(|buf| &**buf));
-        if len == 0 {
-            return Ok(());
-        }
         if self.alignment.fits_request(offset, len) {
-            let _others = self.shared();
+            let _beside = storage.beside(offset + len);
             if self.fits(offset, bufs.iter().map(|buf| &**buf)) {
                 return buffered::write_vectored(&storage.file, offset, bufs);
             }
             return self.write_bounced(&storage.file, offset, bufs, len);
         }
-        let _alone = self.exclusive();
+        let _alone = storage.order.exclusive();
         let exact = storage.len()?.max(offset + len);
         self.write_bounced(&storage.file, offset, bufs, len)?;
         if !storage.is_device && storage.len()? > exact {

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use super::FileStorage;
 use super::direct::Direct;
 use super::lock::HeldLock;
+use super::order::Order;
 use super::space::Refused;
 use crate::{Error, Lock, Operation, Result, Storage};
 
@@ -165,6 +166,7 @@ impl FileStorage {
             read_only: access == OFlags::RDONLY,
             is_device,
             direct,
+            order: Order::default(),
             held: HeldLock::new(locking),
             refused: Refused::default(),
             file,

@@ -7,7 +7,6 @@ use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, retry_on_intr};
 
 use super::FileStorage;
-use super::direct::Direct;
 use crate::{Error, Operation, Result, Storage};
 
 /// Zeros written at once where the host has no better way. Aligned for direct files too.
@@ -39,9 +38,10 @@ impl FileStorage {
     pub(super) fn zero_range(&self, offset: u64, len: u64) -> Result<()> {
         let operation = Operation::WriteZeroes;
         {
-            let _others = self.direct.as_ref().map(Direct::shared);
+            let beside = self.beside(offset + len);
             let mode = FallocateFlags::ZERO_RANGE;
             if self.ask(operation, &self.refused.zero_range, mode, offset, len)? {
+                beside.done();
                 return Ok(());
             }
         }
@@ -61,7 +61,7 @@ impl FileStorage {
         if !self.punch_range(offset, len)? {
             return Ok(false);
         }
-        let _others = self.direct.as_ref().map(Direct::shared);
+        let _beside = self.beside(offset + len);
         let flag = &self.refused.allocate;
         // A refusal leaves a hole, which reads as zeros: good enough.
         self.ask(Operation::WriteZeroes, flag, FallocateFlags::empty(), offset, len)?;
@@ -89,7 +89,7 @@ impl FileStorage {
                 return Ok(true);
             }
         }
-        let _others = self.direct.as_ref().map(Direct::shared);
+        let _beside = self.beside(offset + len);
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         self.ask(Operation::PunchHole, &self.refused.punch, mode, offset, len)
     }
@@ -98,8 +98,9 @@ impl FileStorage {
     pub(super) fn allocate_range(&self, offset: u64, len: u64) -> Result<()> {
         let flag = &self.refused.allocate;
         {
-            let _others = self.direct.as_ref().map(Direct::shared);
+            let beside = self.beside(offset + len);
             if self.ask(Operation::Allocate, flag, FallocateFlags::empty(), offset, len)? {
+                beside.done();
                 return Ok(());
             }
         }
@@ -131,17 +132,20 @@ impl FileStorage {
     }
 
     fn set_len_at_least(&self, len: u64) -> Result<()> {
-        let _alone = self.direct.as_ref().map(Direct::exclusive);
+        let _alone = self.order.exclusive();
         if self.len()? < len { self.resize(len) } else { Ok(()) }
     }
 
-    /// Cuts or extends the file. The caller keeps others from moving the end meanwhile.
+    /// Cuts or extends the file. The caller holds the order exclusively.
     pub(super) fn resize(&self, len: u64) -> Result<()> {
         let failed = |error: io::Error| Error::io(Operation::SetLen, 0, len, error);
         if self.is_device {
             let fits = len <= self.len()?;
             return if fits { Ok(()) } else { Err(failed(Errno::NOSPC.into())) };
         }
-        retry_on_intr(|| rustix::fs::ftruncate(&self.file, len)).map_err(|e| failed(e.into()))
+        retry_on_intr(|| rustix::fs::ftruncate(&self.file, len))
+            .map_err(|errno| failed(errno.into()))?;
+        self.order.moved(len);
+        Ok(())
     }
 }
