@@ -153,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn our_programs_are_found_or_built() {
+        let program = built_program("qimg");
+        let test = std::env::current_exe().unwrap();
+        assert_eq!(program.parent(), test.parent().unwrap().parent());
+        assert!(program.is_file());
+    }
+
+    #[test]
     fn json_is_read() {
         assert_eq!(shell("echo '{\"a\": [1]}'").json()["a"][0], 1);
     }
