@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_io::{Storage, StorageExt};
 use qcow2_format::{
-    CompressedDescriptor, Geometry, Header, HostCluster, HostOffset, RefcountBlock,
-    RefcountTableEntry,
+    CompressedDescriptor, FieldUpdate, Geometry, HostCluster, HostOffset, RefcountBlock,
+    RefcountTableEntry, TablePointer,
 };
 use refcount::{BlockWrite, HostRun, Ledger, Need, Reserve, TableGrowth};
 
@@ -175,7 +175,7 @@ impl Allocator {
         books.ledger.evict(usize::try_from(keep).unwrap_or(usize::MAX));
         let mut bytes = vec![0; usize::try_from(self.geometry.cluster_bytes()).unwrap_or(0)];
         self.storage
-            .read_zero_filled_at(block.get(), &mut bytes)
+            .read_zero_filled(block.get(), &mut bytes)
             .map_err(Error::storage(Purpose::RefcountBlock))?;
         let order = self.geometry.refcount_order();
         books.ledger.insert(table_index, RefcountBlock::from_bytes(order, bytes));
@@ -202,12 +202,15 @@ impl Allocator {
         self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         let clusters = u32::try_from(growth.table_clusters)
             .map_err(|_| Error::Plan { reason: "refcount table too large for the header" })?;
-        let (at, pointer) = Header::refcount_table_update(table, clusters);
-        self.write(Purpose::Header, HostOffset::new(at), &pointer)?;
+        let update = FieldUpdate::refcount_table(TablePointer { offset: table, count: clusters });
+        self.write(Purpose::Header, HostOffset::new(update.offset()), update.bytes())?;
         self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         map.release(growth.old_table, growth.old_table_clusters);
+        // Not counted down at once: a flush under way on another thread may still write an
+        // entry of the old table.
         let old = HostRun { first: growth.old_table, count: growth.old_table_clusters };
-        self.count_down_in(map, books, old)
+        books.unpublished.push(old);
+        Ok(())
     }
 
     fn claim_blocks(&self, map: &MetadataMap, blocks: &[HostOffset]) -> Result<()> {

@@ -368,4 +368,3 @@ impl fmt::Display for DecompressFault {
         })
     }
 }
-

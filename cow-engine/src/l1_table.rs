@@ -32,9 +32,8 @@ impl L1Table {
     /// The entry, unallocated beyond the end of the table.
     pub(crate) fn get(&self, index: u64) -> L1Entry {
         let entry = usize::try_from(index).ok().and_then(|index| self.entries.get(index));
-        entry.map_or(L1Entry::UNALLOCATED, |entry| {
-            L1Entry::from_bits(entry.load(Ordering::Acquire))
-        })
+        entry
+            .map_or(L1Entry::UNALLOCATED, |entry| L1Entry::from_bits(entry.load(Ordering::Acquire)))
     }
 
     /// Publishes an entry in memory; the next flush writes it. Ignored beyond the end: the

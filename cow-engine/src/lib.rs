@@ -1,1 +1,39 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod allocator;
+mod backing;
+mod compression;
+mod create;
+mod error;
+mod explain;
+mod flush;
+mod image;
+mod in_flight;
+mod l1_table;
+mod metadata_map;
+mod open;
+mod options;
+mod pins;
+mod plan;
+mod poison;
+mod read;
+mod slice_cache;
+mod translate;
+mod write;
+mod zero;
+
+pub use backing::{Backing, BelowError};
+pub use create::create;
+pub use error::{Area, Class, DecompressFault, Error, Feature, Purpose, Result};
+pub use explain::{EntryBits, Explanation};
+pub use flush::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
+pub use image::Image;
+pub use open::read_header;
+pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenOptions};
+pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
+pub use write::PendingWrite;
+
+pub use cluster_map::{
+    ClusterType, CowSource, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,
+};

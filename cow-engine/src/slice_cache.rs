@@ -72,11 +72,7 @@ impl SliceCache {
     pub(crate) fn new(budget_bytes: u64, slice_bytes: u64) -> Self {
         let slices = budget_bytes / slice_bytes.max(1);
         let per_shard = usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
-        Self {
-            shards: Default::default(),
-            dirty: Mutex::default(),
-            slices_per_shard: per_shard,
-        }
+        Self { shards: Default::default(), dirty: Mutex::default(), slices_per_shard: per_shard }
     }
 
     /// The slice, if it is in memory.

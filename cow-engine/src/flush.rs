@@ -1,0 +1,126 @@
+//! Flushing: what is in memory reaches the disk in an order that is right at every instant.
+//!
+//! The three rules: a count rises on disk before anything on disk points at the cluster; data is
+//! durable before the entry that exposes it; an entry stops pointing before the count falls. They
+//! become the stages of a [`FlushPlan`], a value that can be looked at before it is carried out.
+//! Flushes that come while one is under way share the next one.
+
+mod plan;
+mod queue;
+
+pub use plan::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
+pub(crate) use queue::FlushQueue;
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use refcount::HostRun;
+
+use crate::error::{Error, Purpose, Result};
+use crate::image::{Image, Writer};
+
+impl Image {
+    /// Makes every write that completed before this call durable.
+    ///
+    /// # Errors
+    /// The host failed, now or at an earlier flush: the image is then given up for writing.
+    pub fn flush(&self) -> Result<()> {
+        let writer = self.writer()?;
+        self.lead_or_follow(|| self.flush_now(writer).map(drop))
+    }
+
+    /// Flushes like [`flush`](Image::flush) and returns what was written, stage by stage: for
+    /// tests and for people.
+    ///
+    /// # Errors
+    /// As for [`flush`](Image::flush).
+    pub fn flush_traced(&self) -> Result<FlushPlan> {
+        let writer = self.writer()?;
+        let trace = Mutex::new(None);
+        // A flush that is shared with another thread is that thread's to report: go again.
+        while lock(&trace).is_none() {
+            self.lead_or_follow(|| {
+                let plan = self.flush_now(writer)?;
+                *lock(&trace) = Some(plan);
+                Ok(())
+            })?;
+        }
+        Ok(lock(&trace).take().unwrap_or_default())
+    }
+
+    fn lead_or_follow(&self, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.flushes.run(
+            || {
+                self.poison.check()?;
+                self.poison.guard(work())
+            },
+            || self.poison.check(),
+        )
+    }
+
+    fn flush_now(&self, writer: &Writer) -> Result<FlushPlan> {
+        let plan = self.collect(writer)?;
+        for stage in plan.stages() {
+            self.write_stage(stage)?;
+        }
+        self.settle(writer, plan.unpublished().to_vec())?;
+        Ok(plan)
+    }
+
+    /// Gathers what has to be written. The order of gathering matters while others go on
+    /// changing things: clusters waiting to be counted down first, then entries (which no longer
+    /// point at them), then counts (which cover every entry gathered before).
+    fn collect(&self, writer: &Writer) -> Result<FlushPlan> {
+        let unpublished = writer.allocator.take_unpublished();
+        let slices = self.slices.take_dirty();
+        let l1 = self.l1.take_dirty();
+        let hooks = writer.allocator.take_hooks();
+        let blocks = writer.allocator.take_dirty_blocks();
+        let mut plan = FlushPlan::new(unpublished);
+        plan.add_counts(blocks);
+        plan.add_hooks(hooks);
+        let mut entries = Vec::with_capacity(slices.len());
+        for (number, bytes) in slices {
+            if let Some(at) = self.slice_offset(number)? {
+                entries.push((at, bytes));
+            }
+        }
+        plan.add_entries(entries, self.header.l1_table_offset(), &l1);
+        Ok(plan)
+    }
+
+    fn write_stage(&self, stage: &FlushStage) -> Result<()> {
+        for write in &stage.writes {
+            self.storage
+                .write_at(write.offset.get(), &write.bytes)
+                .map_err(Error::storage(write.kind.purpose()))?;
+            self.note_written();
+        }
+        if self.unsynced.swap(false, Ordering::AcqRel) {
+            self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
+        }
+        Ok(())
+    }
+
+    /// Counts down what nothing on disk points at any more, as far as nobody still uses it.
+    fn settle(&self, writer: &Writer, unpublished: Vec<HostRun>) -> Result<()> {
+        let unused = self.flushes.quarantine(&self.pins, unpublished);
+        if unused.is_empty() {
+            return Ok(());
+        }
+        self.decompressed.clear();
+        writer.allocator.count_down(&writer.map, &unused)?;
+        // Not synced: a count that stays too high on disk is a leak, no more.
+        for block in writer.allocator.take_dirty_blocks() {
+            self.storage
+                .write_at(block.offset.get(), &block.bytes)
+                .map_err(Error::storage(Purpose::RefcountBlock))?;
+            self.note_written();
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,167 @@
+//! `FlushPlan`: the writes of a flush in stages, with a barrier after each stage.
+
+use core::fmt;
+
+use qcow2_format::{HostOffset, L1Entry, RefcountTableEntry};
+use refcount::{BlockWrite, HostRun};
+
+use crate::error::Purpose;
+
+/// What a flush writes, in order. All writes of a stage are durable before the next stage begins;
+/// the first stage also makes all guest data durable, and exists even when it writes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlushPlan {
+    stages: Vec<FlushStage>,
+    unpublished: Vec<HostRun>,
+}
+
+/// Writes between two barriers; their order does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlushStage {
+    /// What the stage achieves.
+    pub name: &'static str,
+    /// The writes.
+    pub writes: Vec<MetadataWrite>,
+}
+
+/// One write of metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataWrite {
+    /// What is written.
+    pub kind: MetadataKind,
+    /// Where.
+    pub offset: HostOffset,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// Which structure a write belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataKind {
+    /// A whole refcount block.
+    RefcountBlock,
+    /// Entries of the refcount table.
+    RefcountTable,
+    /// A piece of an L2 table.
+    L2Table,
+    /// Entries of the L1 table.
+    L1Table,
+}
+
+/// Longest write that neighbouring pieces are merged into, in bytes.
+const MERGED_BYTES_MAX: usize = 1 << 20;
+
+impl FlushPlan {
+    pub(crate) fn new(unpublished: Vec<HostRun>) -> Self {
+        Self { stages: Vec::new(), unpublished }
+    }
+
+    /// The stages, in order.
+    #[must_use]
+    pub fn stages(&self) -> &[FlushStage] {
+        &self.stages
+    }
+
+    /// Host clusters that lost a reference by the entries of this flush; they are counted down
+    /// after the last barrier.
+    #[must_use]
+    pub fn unpublished(&self) -> &[HostRun] {
+        &self.unpublished
+    }
+
+    /// Counts up, together with the guest data that is already written.
+    pub(crate) fn add_counts(&mut self, blocks: Vec<BlockWrite>) {
+        let blocks = blocks.into_iter().map(|block| (block.offset, block.bytes)).collect();
+        let writes = merge(MetadataKind::RefcountBlock, blocks);
+        self.stages.push(FlushStage { name: "data and counts up", writes });
+    }
+
+    /// New refcount blocks are durable: the table may point at them.
+    pub(crate) fn add_hooks(&mut self, hooks: Vec<(HostOffset, RefcountTableEntry)>) {
+        let words = hooks.into_iter().map(|(at, entry)| (at, word(entry.bits()))).collect();
+        let writes = merge(MetadataKind::RefcountTable, words);
+        if !writes.is_empty() {
+            self.stages.push(FlushStage { name: "new refcount blocks", writes });
+        }
+    }
+
+    /// Data and counts are durable: entries may point at them.
+    pub(crate) fn add_entries(
+        &mut self,
+        slices: Vec<(HostOffset, Vec<u8>)>,
+        l1_table: HostOffset,
+        l1: &[(usize, L1Entry)],
+    ) {
+        let place =
+            |index: usize| (index as u64).checked_mul(8).and_then(|at| l1_table.checked_add(at));
+        let words = l1
+            .iter()
+            .filter_map(|&(index, entry)| Some((place(index)?, word(entry.bits()))))
+            .collect();
+        let mut writes = merge(MetadataKind::L2Table, slices);
+        writes.extend(merge(MetadataKind::L1Table, words));
+        if !writes.is_empty() {
+            self.stages.push(FlushStage { name: "entries", writes });
+        }
+    }
+}
+
+impl MetadataKind {
+    pub(crate) const fn purpose(self) -> Purpose {
+        match self {
+            Self::RefcountBlock => Purpose::RefcountBlock,
+            Self::RefcountTable => Purpose::RefcountTable,
+            Self::L2Table => Purpose::L2Table,
+            Self::L1Table => Purpose::L1Table,
+        }
+    }
+}
+
+fn word(bits: u64) -> Vec<u8> {
+    bits.to_be_bytes().to_vec()
+}
+
+/// Sorts pieces by place and joins neighbours.
+fn merge(kind: MetadataKind, mut pieces: Vec<(HostOffset, Vec<u8>)>) -> Vec<MetadataWrite> {
+    pieces.sort_by_key(|(offset, _)| *offset);
+    let mut writes: Vec<MetadataWrite> = Vec::new();
+    for (offset, bytes) in pieces {
+        match writes.last_mut() {
+            Some(last)
+                if last.offset.checked_add(last.bytes.len() as u64) == Some(offset)
+                    && last.bytes.len() < MERGED_BYTES_MAX =>
+            {
+                last.bytes.extend_from_slice(&bytes);
+            }
+            _ => writes.push(MetadataWrite { kind, offset, bytes }),
+        }
+    }
+    writes
+}
+
+impl fmt::Display for FlushPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("flush")?;
+        for (number, stage) in self.stages.iter().enumerate() {
+            write!(f, "\n  stage {} {}", number + 1, stage.name)?;
+            for write in &stage.writes {
+                let (kind, offset, len) = (write.kind, write.offset, write.bytes.len());
+                write!(f, "\n    write {kind} {offset}+{len:#x}")?;
+            }
+            f.write_str("\n    sync")?;
+        }
+        if !self.unpublished.is_empty() {
+            f.write_str("\n  counts down, not synced")?;
+        }
+        for run in &self.unpublished {
+            write!(f, "\n    host clusters {}+{}", run.first, run.count)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for MetadataKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.purpose().fmt(f)
+    }
+}

@@ -1,0 +1,144 @@
+//! `Image`: one open qcow2 image.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use block_io::Storage;
+use cluster_map::Dialect;
+use qcow2_format::{CompressionType, Geometry, Header};
+
+use crate::allocator::Allocator;
+use crate::backing::Backing;
+use crate::compression::ClusterCache;
+use crate::error::{Error, Result};
+use crate::flush::FlushQueue;
+use crate::in_flight::InFlight;
+use crate::l1_table::L1Table;
+use crate::metadata_map::MetadataMap;
+use crate::pins::Pins;
+use crate::poison::Poison;
+use crate::slice_cache::SliceCache;
+
+/// One open qcow2 image.
+///
+/// All operations take `&self` and may run on many threads. Writes are visible to reads at once
+/// and durable after [`flush`](Image::flush). Dropping a writable image flushes as far as it can;
+/// call [`close`](Image::close) to learn whether that worked.
+#[derive(Debug)]
+pub struct Image {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) header: Header,
+    pub(crate) dialect: Dialect,
+    pub(crate) backing: Option<Arc<dyn Backing>>,
+    pub(crate) l1: L1Table,
+    pub(crate) slices: SliceCache,
+    pub(crate) slice_entries: u64,
+    pub(crate) decompressed: ClusterCache,
+    pub(crate) in_flight: InFlight,
+    pub(crate) pins: Pins,
+    pub(crate) poison: Poison,
+    pub(crate) flushes: FlushQueue,
+    /// Something was written since the last sync began.
+    pub(crate) unsynced: AtomicBool,
+    /// What only a writable image has.
+    pub(crate) writer: Option<Writer>,
+}
+
+/// What only a writable image has.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) allocator: Allocator,
+    pub(crate) map: MetadataMap,
+}
+
+impl Image {
+    /// Size of the virtual disk in bytes.
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
+        self.header.virtual_size()
+    }
+
+    /// The header as it was when the image was opened.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Cluster size and table shapes.
+    #[must_use]
+    pub fn geometry(&self) -> Geometry {
+        self.dialect.geometry()
+    }
+
+    /// How L2 entries of this image are to be understood.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// How compressed clusters of this image are compressed.
+    #[must_use]
+    pub fn compression_type(&self) -> CompressionType {
+        self.header.compression_type()
+    }
+
+    /// The storage that holds the image.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Whether writes are refused.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.writer.is_none()
+    }
+
+    /// The parts needed for writing, if the image may be written.
+    pub(crate) fn writer(&self) -> Result<&Writer> {
+        let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
+        self.poison.check()?;
+        Ok(writer)
+    }
+
+    /// Notes that something was written. Call after the write has completed: a flush that begins
+    /// later then knows that it has to sync.
+    pub(crate) fn note_written(&self) {
+        if !self.unsynced.load(Ordering::Acquire) {
+            self.unsynced.store(true, Ordering::Release);
+        }
+    }
+
+    /// Refuses a range outside the disk.
+    pub(crate) fn check_range(&self, offset: u64, len: u64) -> Result<()> {
+        let size = self.virtual_size();
+        match offset.checked_add(len) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(Error::OutOfRange { offset, len, size }),
+        }
+    }
+
+    /// Flushes and gives the image up.
+    ///
+    /// # Errors
+    /// As for [`flush`](Image::flush); what was not flushed is then lost.
+    pub fn close(mut self) -> Result<()> {
+        let result = self.flush_for_good();
+        self.writer = None;
+        result
+    }
+
+    fn flush_for_good(&self) -> Result<()> {
+        match self.writer {
+            Some(_) => self.flush(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        // Nobody is left to tell; `close` is there for those who want to know.
+        let _ = self.flush_for_good();
+    }
+}

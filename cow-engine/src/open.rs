@@ -1,0 +1,249 @@
+//! Opening an image: what is read, what is compared with what, and what is refused by name.
+//!
+//! Nothing in the file changes unless everything else has succeeded; then only autoclear bits
+//! that nobody here keeps true are cleared, as the format demands of a writer.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use block_io::{Storage, StorageExt};
+use cluster_map::Dialect;
+use qcow2_format::{
+    AutoclearFeatures, CryptMethod, Geometry, Header, HostOffset, IncompatibleFeatures, L1Entry,
+    RefcountOrder, RefcountTableEntry, Version,
+};
+use refcount::Ledger;
+
+use crate::allocator::Allocator;
+use crate::compression::ClusterCache;
+use crate::error::{Area, Error, Feature, Purpose, Result};
+use crate::flush::FlushQueue;
+use crate::image::{Image, Writer};
+use crate::in_flight::InFlight;
+use crate::l1_table::L1Table;
+use crate::metadata_map::MetadataMap;
+use crate::options::OpenOptions;
+use crate::pins::Pins;
+use crate::poison::Poison;
+use crate::slice_cache::SliceCache;
+
+/// Bytes of L2 entries that are cached as one piece.
+const SLICE_BYTES: u64 = 4096;
+
+impl Image {
+    /// Opens an image.
+    ///
+    /// # Errors
+    /// Not a qcow2 image, a damaged one, or one that uses what is not supported; the message
+    /// names it. The file is then unchanged.
+    pub fn open(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Self> {
+        let header = read_header(&*storage)?;
+        let writable = !options.read_only;
+        refuse_unsupported(&header, writable)?;
+        if writable && storage.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let geometry = header.geometry();
+        let l1 = read_l1(&*storage, &header)?;
+        let writer = match writable {
+            true => Some(open_writer(&storage, &header, &l1)?),
+            false => None,
+        };
+        let header = match writable {
+            true => clear_autoclear(&*storage, header)?,
+            false => header,
+        };
+        let dialect = match header.version() {
+            Version::V2 => Dialect::version_2(geometry),
+            Version::V3 => Dialect::version_3(geometry),
+        };
+        let slice_bytes = SLICE_BYTES.min(geometry.cluster_bytes());
+        Ok(Self {
+            storage,
+            header,
+            dialect,
+            backing: options.backing,
+            l1: L1Table::new(l1.into_iter()),
+            slices: SliceCache::new(options.l2_cache_bytes, slice_bytes),
+            slice_entries: slice_bytes / geometry.l2_entry_bytes(),
+            decompressed: ClusterCache::default(),
+            in_flight: InFlight::default(),
+            pins: Pins::default(),
+            poison: Poison::default(),
+            flushes: FlushQueue::default(),
+            unsynced: AtomicBool::new(false),
+            writer,
+        })
+    }
+}
+
+/// Reads and checks the header of an image, and nothing else.
+///
+/// # Errors
+/// Not a qcow2 image, or a header the format does not allow.
+pub fn read_header(storage: &dyn Storage) -> Result<Header> {
+    // Most images are small or have 64 KiB clusters; the first bytes say how much is needed.
+    let mut prefix = [0; 512];
+    let found = storage.read_at(0, &mut prefix).map_err(Error::storage(Purpose::Header))?;
+    let cluster_bits = Header::peek_cluster_bits(prefix.get(..found).unwrap_or(&prefix))?;
+    let mut cluster = vec![0; 1 << cluster_bits.get()];
+    let found = storage.read_at(0, &mut cluster).map_err(Error::storage(Purpose::Header))?;
+    cluster.truncate(found);
+    Ok(Header::decode(&cluster)?)
+}
+
+/// Refuses by name what this engine cannot serve.
+fn refuse_unsupported(header: &Header, writable: bool) -> Result<()> {
+    let never = |feature| Err(Error::Unsupported { feature, readable: false });
+    let read_only = |feature| Err(Error::Unsupported { feature, readable: true });
+    if header.crypt_method() != CryptMethod::None {
+        return never(Feature::Encryption);
+    }
+    if header.requires(IncompatibleFeatures::EXTERNAL_DATA_FILE) {
+        return never(Feature::ExternalDataFile);
+    }
+    if header.features().autoclear.contains(AutoclearFeatures::RAW_EXTERNAL_DATA) {
+        return never(Feature::RawExternalData);
+    }
+    if header.requires(IncompatibleFeatures::EXTENDED_L2) {
+        return never(Feature::ExtendedL2);
+    }
+    if !writable {
+        return Ok(());
+    }
+    if header.requires(IncompatibleFeatures::CORRUPT) {
+        return Err(Error::MarkedCorrupt);
+    }
+    if header.requires(IncompatibleFeatures::DIRTY) {
+        return read_only(Feature::DirtyBit);
+    }
+    if header.snapshot_count() != 0 {
+        return read_only(Feature::InternalSnapshots);
+    }
+    if header.bitmaps().is_some() {
+        return read_only(Feature::Bitmaps);
+    }
+    let order = header.geometry().refcount_order();
+    if order != RefcountOrder::DEFAULT {
+        return read_only(Feature::RefcountWidth(order.bits()));
+    }
+    Ok(())
+}
+
+/// Reads the active L1 table. What lies past the end of the file reads as unallocated.
+fn read_l1(storage: &dyn Storage, header: &Header) -> Result<Vec<L1Entry>> {
+    let words = read_table(
+        storage,
+        Purpose::L1Table,
+        header.l1_table_offset(),
+        u64::from(header.l1_entry_count()),
+    )?;
+    Ok(words.into_iter().map(L1Entry::from_bits).collect())
+}
+
+/// Reads a table of 8-byte entries whose size the header check has bounded.
+fn read_table(
+    storage: &dyn Storage,
+    during: Purpose,
+    offset: HostOffset,
+    entries: u64,
+) -> Result<Vec<u64>> {
+    // A table far past the end of the file costs no memory: it is all zeros and left short.
+    let len = storage.len().map_err(Error::storage(Purpose::Length))?;
+    let there = len.saturating_sub(offset.get()).div_ceil(8).min(entries);
+    let mut bytes = vec![0; (there * 8) as usize];
+    storage.read_zero_filled(offset.get(), &mut bytes).map_err(Error::storage(during))?;
+    let (words, _) = bytes.as_chunks::<8>();
+    let mut words: Vec<u64> = words.iter().map(|word| u64::from_be_bytes(*word)).collect();
+    words.resize(entries as usize, 0);
+    Ok(words)
+}
+
+/// Prepares writing: the refcount table, and which clusters hold metadata.
+fn open_writer(storage: &Arc<dyn Storage>, header: &Header, l1: &[L1Entry]) -> Result<Writer> {
+    let geometry = header.geometry();
+    let len = storage.len().map_err(Error::storage(Purpose::Length))?;
+    let table = header.refcount_table();
+    let entries = u64::from(table.count) * geometry.table_entries_per_cluster();
+    let words = read_table(&**storage, Purpose::RefcountTable, table.offset, entries)?;
+    let words: Vec<RefcountTableEntry> =
+        words.into_iter().map(RefcountTableEntry::from_bits).collect();
+    let map = MetadataMap::new(geometry);
+    claim_metadata(&map, header, l1, &words, len)?;
+    let ledger = Ledger::new(geometry, table.offset, words, len);
+    let allocator = Allocator::new(Arc::clone(storage), geometry, ledger);
+    Ok(Writer { allocator, map })
+}
+
+/// Notes every cluster of metadata; two structures on one cluster are an error, and so is a
+/// table that lies past the end of the file.
+fn claim_metadata(
+    map: &MetadataMap,
+    header: &Header,
+    l1: &[L1Entry],
+    refcount_table: &[RefcountTableEntry],
+    file_bytes: u64,
+) -> Result<()> {
+    let geometry = header.geometry();
+    let cluster = geometry.cluster_bytes();
+    map.claim(Area::Header, HostOffset::ZERO, cluster)?;
+    map.claim(
+        Area::L1Table,
+        header.l1_table_offset(),
+        u64::from(header.l1_entry_count()).saturating_mul(8),
+    )?;
+    map.claim(
+        Area::RefcountTable,
+        header.refcount_table_offset(),
+        u64::from(header.refcount_table_clusters()).saturating_mul(cluster),
+    )?;
+    for (index, entry) in refcount_table.iter().enumerate() {
+        if let Some(block) = entry.block_offset() {
+            check_place("refcount table", index, block, geometry, file_bytes)?;
+            map.claim(Area::RefcountBlock, block, cluster)?;
+        }
+    }
+    for (index, entry) in l1.iter().enumerate() {
+        if let Some(table) = entry.table_offset() {
+            check_place("L1 table", index, table, geometry, file_bytes)?;
+            map.claim(Area::L2Table, table, cluster)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_place(
+    table: &'static str,
+    index: usize,
+    found: HostOffset,
+    geometry: Geometry,
+    file_bytes: u64,
+) -> Result<()> {
+    let misplaced = |allowed| Err(Error::Misplaced { table, index: index as u64, found, allowed });
+    if !geometry.is_cluster_aligned(found.get()) {
+        return misplaced("a multiple of the cluster size");
+    }
+    if found.get() >= file_bytes {
+        return misplaced("an offset inside the file");
+    }
+    Ok(())
+}
+
+/// Clears the autoclear bits that promise something no writer here keeps.
+fn clear_autoclear(storage: &dyn Storage, header: Header) -> Result<Header> {
+    let features = header.features();
+    if features.autoclear.is_empty() {
+        return Ok(header);
+    }
+    // The bitmaps bit may be set without any bitmap; with bitmaps the open was refused.
+    let mut cleared = features;
+    cleared.autoclear = AutoclearFeatures::from_bits(0);
+    let header = header.with_features(cleared)?;
+    let word = cleared.autoclear.bits().to_be_bytes();
+    storage.write_at(AUTOCLEAR_OFFSET, &word).map_err(Error::storage(Purpose::Header))?;
+    storage.sync().map_err(Error::storage(Purpose::Sync))?;
+    Ok(header)
+}
+
+/// Offset of the autoclear feature word in the header.
+const AUTOCLEAR_OFFSET: u64 = 88;

@@ -1,0 +1,99 @@
+//! How to open an image, and what a new one should be like.
+
+use std::sync::Arc;
+
+use qcow2_format::{ClusterBits, CompressionType, RefcountOrder, Version};
+
+use crate::backing::Backing;
+
+/// Memory for L2 tables unless the caller says otherwise: covers 256 GiB of 64 KiB clusters.
+pub const L2_CACHE_BYTES_DEFAULT: u64 = 32 << 20;
+
+/// How to open an image.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    pub(crate) read_only: bool,
+    pub(crate) backing: Option<Arc<dyn Backing>>,
+    pub(crate) l2_cache_bytes: u64,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// Writable, without a layer below, default caches.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { read_only: false, backing: None, l2_cache_bytes: L2_CACHE_BYTES_DEFAULT }
+    }
+
+    /// Refuses writes and never changes the file, not even a feature bit.
+    #[must_use]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// What answers where the image owns nothing. The engine never follows the name in the
+    /// header itself.
+    #[must_use]
+    pub fn backing(mut self, backing: Option<Arc<dyn Backing>>) -> Self {
+        self.backing = backing;
+        self
+    }
+
+    /// Memory for L2 tables, in bytes.
+    #[must_use]
+    pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
+        self.l2_cache_bytes = bytes;
+        self
+    }
+}
+
+/// What a new image should be like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Size of the virtual disk in bytes; a multiple of 512.
+    pub virtual_size: u64,
+    /// Version of the format.
+    pub version: Version,
+    /// Cluster size.
+    pub cluster_bits: ClusterBits,
+    /// Refcount width.
+    pub refcount_order: RefcountOrder,
+    /// How compressed clusters will be compressed.
+    pub compression_type: CompressionType,
+    /// Whether writers may postpone refcount updates.
+    pub lazy_refcounts: bool,
+    /// Name and format of the backing file, stored as they are.
+    pub backing: Option<BackingReference>,
+}
+
+/// What a header says about its backing file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingReference {
+    /// The name, as it shall stand in the header.
+    pub name: String,
+    /// The format, as it shall stand in the header.
+    pub format: Option<String>,
+}
+
+impl CreateOptions {
+    /// The defaults of the reference implementation: version 3, 64 KiB clusters, 16-bit
+    /// refcounts, deflate.
+    #[must_use]
+    pub const fn new(virtual_size: u64) -> Self {
+        Self {
+            virtual_size,
+            version: Version::V3,
+            cluster_bits: ClusterBits::DEFAULT,
+            refcount_order: RefcountOrder::DEFAULT,
+            compression_type: CompressionType::Deflate,
+            lazy_refcounts: false,
+            backing: None,
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading: a plan, then its runs, each from where the plan says.
+
+use block_io::StorageExt;
+use cluster_map::{Run, RunKind};
+use qcow2_format::{CompressedDescriptor, GuestOffset};
+
+use crate::error::{Error, Purpose, Result};
+use crate::image::Image;
+
+impl Image {
+    /// Fills `buf` with guest bytes from `offset` on, asking the backing file where this image
+    /// owns nothing.
+    ///
+    /// # Errors
+    /// The range lies outside the disk, a table or compressed cluster is damaged, or the host or
+    /// the layer below failed. `buf` is then unspecified.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let _pin = self.pins.pin();
+        let plan = self.plan_read(offset, buf.len() as u64)?;
+        let mut rest = buf;
+        for run in plan.runs() {
+            // Run lengths add up to the buffer's length.
+            let (part, tail) = rest.split_at_mut(run.len as usize);
+            self.read_run(run, part)?;
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Fills `buf` with the guest bytes of one run of a [`ReadPlan`](crate::ReadPlan).
+    ///
+    /// # Errors
+    /// As for [`read_at`](Image::read_at).
+    pub fn read_run(&self, run: &Run, buf: &mut [u8]) -> Result<()> {
+        match run.kind {
+            RunKind::Zero { .. } => {
+                buf.fill(0);
+                Ok(())
+            }
+            RunKind::Data { host } => self
+                .storage
+                .read_zero_filled(host.get(), buf)
+                .map(drop)
+                .map_err(Error::storage(Purpose::Data)),
+            RunKind::Compressed { descriptor, skip } => self.read_compressed(descriptor, skip, buf),
+            RunKind::Below => self.read_below(run.guest, buf),
+        }
+    }
+
+    /// Guest bytes of the layer below; zeros without one.
+    pub(crate) fn read_below(&self, guest: GuestOffset, buf: &mut [u8]) -> Result<()> {
+        match &self.backing {
+            None => {
+                buf.fill(0);
+                Ok(())
+            }
+            Some(backing) => {
+                backing.read_at(guest.get(), buf).map_err(|source| Error::Below { guest, source })
+            }
+        }
+    }
+
+    /// Whether a range of the layer below is known to read as zeros.
+    pub(crate) fn below_is_zero(&self, guest: GuestOffset, len: u64) -> Result<bool> {
+        let Some(backing) = &self.backing else { return Ok(true) };
+        if guest.get() >= backing.virtual_size() {
+            return Ok(true);
+        }
+        backing.reads_as_zeros(guest.get(), len).map_err(|source| Error::Below { guest, source })
+    }
+
+    /// Part of a compressed cluster, from `skip` bytes into it.
+    pub(crate) fn read_compressed(
+        &self,
+        descriptor: CompressedDescriptor,
+        skip: u64,
+        buf: &mut [u8],
+    ) -> Result<()> {
+        let cluster = self.decompressed.get_or_insert(descriptor, || self.inflate(descriptor))?;
+        let skip = skip as usize;
+        match cluster.get(skip..skip + buf.len()) {
+            Some(part) => buf.copy_from_slice(part),
+            None => return Err(Error::Plan { reason: "a run leaves its compressed cluster" }),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Guest offset to L2 entry: the walk through L1 table and slice cache, with the disk reads it
+//! needs.
+
+use std::sync::Arc;
+
+use block_io::StorageExt;
+use cluster_map::{ClusterType, Run, RunKind, Runs};
+use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
+
+use crate::error::{Error, Purpose, Result};
+use crate::image::Image;
+use crate::plan::ReadPlan;
+use crate::slice_cache::{Slice, SliceNumber};
+
+/// Place of an entry in the slice cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlicePlace {
+    pub(crate) number: SliceNumber,
+    pub(crate) index: usize,
+}
+
+impl Image {
+    /// Where the bytes of a guest range come from, as far as this image knows.
+    ///
+    /// No data is read. The plan stays right as long as nobody changes the range.
+    ///
+    /// # Errors
+    /// The range lies outside the disk, or a table is damaged or unreadable.
+    pub fn plan_read(&self, offset: u64, len: u64) -> Result<ReadPlan> {
+        self.check_range(offset, len)?;
+        let geometry = self.geometry();
+        let mut runs = Runs::new();
+        let (mut at, end) = (offset, offset.saturating_add(len));
+        let mut slice: Option<(SliceNumber, Option<Arc<Slice>>)> = None;
+        while at < end {
+            let guest = GuestOffset::new(at);
+            let place = self.slice_place(guest);
+            let held = match slice.take() {
+                Some((number, held)) if number == place.number => held,
+                _ => self.slice_if_any(guest)?,
+            };
+            let Some(table) = &held else {
+                // No L2 table: the whole range it would map is below.
+                let step = self.to_table_end(at).min(end - at);
+                runs.push(Run { guest, len: step, kind: RunKind::Below });
+                at += step;
+                continue;
+            };
+            let skip = geometry.offset_in_cluster(at);
+            let step = (geometry.cluster_bytes() - skip).min(end - at);
+            let cluster_guest = GuestOffset::new(at - skip);
+            let entry = table.get(place.index);
+            let cluster = ClusterType::classify(self.dialect, cluster_guest, entry)?;
+            runs.push(Run { guest, len: step, kind: RunKind::of(cluster, skip) });
+            at += step;
+            slice = Some((place.number, held));
+        }
+        Ok(ReadPlan { guest: GuestOffset::new(offset), len, runs })
+    }
+
+    /// The L2 entry that maps a guest offset; unallocated where there is no L2 table.
+    pub(crate) fn entry(&self, guest: GuestOffset) -> Result<L2Entry> {
+        let place = self.slice_place(guest);
+        let slice = self.slice_if_any(guest)?;
+        Ok(slice.map_or(L2Entry::UNALLOCATED, |slice| slice.get(place.index)))
+    }
+
+    pub(crate) fn slice_place(&self, guest: GuestOffset) -> SlicePlace {
+        let cluster = guest.get() >> self.geometry().cluster_bits().get();
+        let index = cluster % self.slice_entries;
+        SlicePlace { number: cluster / self.slice_entries, index: index as usize }
+    }
+
+    /// Guest bytes from `at` to the end of what its L2 table maps.
+    fn to_table_end(&self, at: u64) -> u64 {
+        let covered = self.geometry().l2_table_guest_bytes();
+        covered - at % covered
+    }
+
+    /// The slice that maps a guest offset; `None` when there is no L2 table.
+    pub(crate) fn slice_if_any(&self, guest: GuestOffset) -> Result<Option<Arc<Slice>>> {
+        let number = self.slice_place(guest).number;
+        loop {
+            let ticket = match self.slices.get(number) {
+                Ok(slice) => return Ok(Some(slice)),
+                Err(ticket) => ticket,
+            };
+            let Some(at) = self.slice_offset(number)? else { return Ok(None) };
+            let slice = self.load_slice(at)?;
+            if let Some(slice) = self.slices.insert(number, slice, ticket) {
+                return Ok(Some(slice));
+            }
+        }
+    }
+
+    /// Where a slice lies on disk; `None` when there is no L2 table.
+    pub(crate) fn slice_offset(&self, number: SliceNumber) -> Result<Option<HostOffset>> {
+        let per_table = self.geometry().l2_entry_count() / self.slice_entries;
+        let l1_index = number / per_table;
+        let Some(table) = self.l2_table_offset(l1_index, self.l1.get(l1_index))? else {
+            return Ok(None);
+        };
+        let skip = (number % per_table) * self.slice_entries * self.geometry().l2_entry_bytes();
+        Ok(table.checked_add(skip))
+    }
+
+    /// Where an L1 entry points, checked.
+    pub(crate) fn l2_table_offset(
+        &self,
+        l1_index: u64,
+        entry: L1Entry,
+    ) -> Result<Option<HostOffset>> {
+        let Some(found) = entry.table_offset() else { return Ok(None) };
+        let misplaced =
+            |allowed| Error::Misplaced { table: "L1 table", index: l1_index, found, allowed };
+        if !self.geometry().is_cluster_aligned(found.get()) {
+            return Err(misplaced("a multiple of the cluster size"));
+        }
+        Ok(Some(found))
+    }
+
+    fn load_slice(&self, at: HostOffset) -> Result<Slice> {
+        let bytes = self.slice_entries * self.geometry().l2_entry_bytes();
+        let mut buf = vec![0; bytes as usize];
+        self.storage
+            .read_zero_filled(at.get(), &mut buf)
+            .map_err(Error::storage(Purpose::L2Table))?;
+        let (words, _) = buf.as_chunks::<8>();
+        Ok(Slice::new(words.iter().map(|word| u64::from_be_bytes(*word))))
+    }
+}

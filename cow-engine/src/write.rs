@@ -1,0 +1,49 @@
+//! Writing: decide, then do.
+//!
+//! `begin_write` decides: it looks entries up, reserves host clusters and returns the plan.
+//! Whoever holds the plan writes the guest data and copies the old bytes around it; `publish`
+//! then makes the new entries visible. [`Image::write_at`] is these three in a row.
+
+mod begin;
+mod execute;
+mod pending;
+
+pub(crate) use begin::Touched;
+pub use pending::PendingWrite;
+pub(crate) use pending::referenced;
+
+use crate::error::Result;
+use crate::image::Image;
+
+/// Most guest bytes that one plan covers when a long write is cut into pieces: bounds the memory
+/// of a plan and how long its clusters stay in flight.
+const PLAN_BYTES_MAX: u64 = 16 << 20;
+
+impl Image {
+    /// Writes `buf` at guest byte `offset`, copying old bytes from below where clusters are new.
+    ///
+    /// When it returns, reads see the bytes; after the next successful [`flush`](Image::flush)
+    /// they survive a power cut.
+    ///
+    /// # Errors
+    /// The range lies outside the disk, the image is read-only or given up, a table is damaged,
+    /// or the host or the layer below failed. Clusters of the range then hold old or new bytes;
+    /// everything else is unchanged.
+    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.check_range(offset, buf.len() as u64)?;
+        self.writer()?;
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let to_boundary = PLAN_BYTES_MAX - at % PLAN_BYTES_MAX;
+            let step = to_boundary.min(rest.len() as u64);
+            let (part, tail) = rest.split_at(step as usize);
+            let pending = self.begin_write(at, step)?;
+            self.execute(pending.plan(), part)?;
+            pending.publish()?;
+            at += step;
+            rest = tail;
+        }
+        Ok(())
+    }
+}

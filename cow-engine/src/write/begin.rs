@@ -1,0 +1,309 @@
+//! Deciding a write: in place or not, which clusters, which copies, which entries.
+
+use std::sync::Arc;
+
+use block_io::StorageExt;
+use cluster_map::{EntryChange, NewClusterReason, WriteDecision};
+use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
+use smallvec::SmallVec;
+
+use super::pending::PendingWrite;
+use crate::error::{Area, Error, Purpose, Result};
+use crate::image::{Image, Writer};
+use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
+use crate::slice_cache::Slice;
+
+/// Most clusters that are looked at for one run of host clusters; bounds the work when the free
+/// space is in small pieces.
+const LOOK_AHEAD_CLUSTERS_MAX: usize = 1024;
+
+/// A guest cluster that the write touches, and the touched bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Touched {
+    /// First guest byte of the cluster.
+    pub(crate) cluster: u64,
+    /// First and one past the last touched byte.
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+impl Image {
+    /// Decides a write of `len` bytes at guest byte `offset` without writing any of them.
+    ///
+    /// The returned value holds what the plan needs: reserved host clusters, and the guest range
+    /// if entries change (overlapping first writes wait for it). A thread that holds one must not
+    /// begin another write to the same clusters.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Image::write_at).
+    pub fn begin_write(&self, offset: u64, len: u64) -> Result<PendingWrite<'_>> {
+        self.check_range(offset, len)?;
+        let writer = self.writer()?;
+        self.relieve()?;
+        let pin = self.pins.pin();
+        let mut pending = PendingWrite {
+            image: self,
+            writer,
+            plan: WritePlan { guest: GuestOffset::new(offset), len, runs: SmallVec::new() },
+            reserved: SmallVec::new(),
+            slices: SmallVec::new(),
+            _in_flight: None,
+            _pin: pin,
+        };
+        if let Some(runs) = self.plan_in_place(writer, offset, len)? {
+            pending.plan.runs = runs;
+            return Ok(pending);
+        }
+        let geometry = self.geometry();
+        let start = geometry.cluster_start(offset);
+        let end = geometry.cluster_start(offset + len - 1) + geometry.cluster_bytes();
+        pending._in_flight = Some(self.in_flight.hold(start, end));
+        self.plan_allocating(&mut pending)?;
+        Ok(pending)
+    }
+
+    /// The whole range as in-place runs, or `None` as soon as one cluster is not.
+    fn plan_in_place(
+        &self,
+        writer: &Writer,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<SmallVec<[WriteRun; 2]>>> {
+        let mut runs = SmallVec::new();
+        for touched in self.touched(offset, len) {
+            let guest = GuestOffset::new(touched.cluster);
+            let entry = self.entry(guest)?;
+            let WriteDecision::InPlace { host } =
+                WriteDecision::decide(self.dialect, guest, entry)?
+            else {
+                return Ok(None);
+            };
+            push_in_place(&mut runs, self.guarded(writer, host, touched)?);
+        }
+        Ok(Some(runs))
+    }
+
+    /// Plans a range of which some clusters need new entries. The range is held.
+    fn plan_allocating(&self, pending: &mut PendingWrite<'_>) -> Result<()> {
+        let (offset, len) = (pending.plan.guest.get(), pending.plan.len);
+        let touched: SmallVec<[Touched; 8]> = self.touched(offset, len).collect();
+        let mut rest = touched.as_slice();
+        while let Some(&first) = rest.first() {
+            let guest = GuestOffset::new(first.cluster);
+            let entry = self.entry(guest)?;
+            let used = match WriteDecision::decide(self.dialect, guest, entry)? {
+                WriteDecision::InPlace { host } => {
+                    let run = self.guarded(pending.writer, host, first)?;
+                    push_in_place(&mut pending.plan.runs, run);
+                    1
+                }
+                WriteDecision::NewCluster(_) => self.plan_new(pending, rest)?,
+            };
+            rest = rest.get(used..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Plans new entries for as many of the `touched` clusters as one run of host clusters
+    /// serves, at least the first. Returns how many.
+    fn plan_new(&self, pending: &mut PendingWrite<'_>, touched: &[Touched]) -> Result<usize> {
+        let ahead = touched.get(..LOOK_AHEAD_CLUSTERS_MAX).unwrap_or(touched);
+        let wanted = self.collect_new(pending, ahead)?;
+        let Some(first) = wanted.first() else { return Ok(1) };
+        let (host, count, fresh) = match first.1.reserved() {
+            Some(host) => {
+                pending.writer.map.guard_data(host, self.geometry().cluster_bytes())?;
+                (host, 1, false)
+            }
+            None => {
+                let alone = wanted.iter().take_while(|(_, reason, _)| reason.reserved().is_none());
+                let count = alone.count() as u64;
+                let reserved = pending.writer.allocator.reserve(&pending.writer.map, count);
+                let reservation = self.poison_unless_full(reserved)?;
+                pending.reserved.push(reservation.run);
+                let host = self.geometry().host_offset(reservation.run.first);
+                let host =
+                    host.ok_or(Error::Plan { reason: "a reserved cluster has no offset" })?;
+                (host, reservation.run.count, reservation.fresh)
+            }
+        };
+        let count = (count as usize).min(wanted.len());
+        let run = self.allocate_run(&wanted[..count], &touched[..count], host, fresh)?;
+        pending.plan.runs.push(WriteRun::Allocate(run));
+        Ok(count)
+    }
+
+    /// The leading clusters that need a new entry, with their reasons; their slices are held and
+    /// their L2 tables made private first, so that publishing cannot fail.
+    fn collect_new(
+        &self,
+        pending: &mut PendingWrite<'_>,
+        touched: &[Touched],
+    ) -> Result<SmallVec<[(GuestOffset, NewClusterReason, L2Entry); 8]>> {
+        let mut wanted = SmallVec::new();
+        for touched in touched {
+            let guest = GuestOffset::new(touched.cluster);
+            let number = self.slice_place(guest).number;
+            if !pending.slices.iter().any(|(held, _)| *held == number) {
+                let slice = self.slice_for_change(pending.writer, guest)?;
+                pending.slices.push((number, slice));
+            }
+            let entry = self.entry(guest)?;
+            match WriteDecision::decide(self.dialect, guest, entry)? {
+                WriteDecision::InPlace { .. } => break,
+                WriteDecision::NewCluster(reason) => wanted.push((guest, reason, entry)),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn allocate_run(
+        &self,
+        wanted: &[(GuestOffset, NewClusterReason, L2Entry)],
+        touched: &[Touched],
+        host: HostOffset,
+        fresh: bool,
+    ) -> Result<AllocateRun> {
+        let cluster_bytes = self.geometry().cluster_bytes();
+        let at = |skip: u64| {
+            host.checked_add(skip).ok_or(Error::Plan { reason: "a host offset leaves 64 bits" })
+        };
+        let (Some(first), Some(last)) = (touched.first(), touched.last()) else {
+            return Err(Error::Plan { reason: "a run without clusters" });
+        };
+        let (Some(first_new), Some(last_new)) = (wanted.first(), wanted.last()) else {
+            return Err(Error::Plan { reason: "a run without clusters" });
+        };
+        let head = first.start - first.cluster;
+        let tail = last.cluster + cluster_bytes - last.end;
+        let cow_start = CowRange {
+            guest: GuestOffset::new(first.cluster),
+            host,
+            len: head,
+            source: first_new.1.cow_source(),
+        };
+        let cow_end = CowRange {
+            guest: GuestOffset::new(last.end),
+            host: at(last.end - first.cluster)?,
+            len: tail,
+            source: last_new.1.cow_source(),
+        };
+        let mut clusters = SmallVec::with_capacity(wanted.len());
+        for (number, &(guest, reason, old)) in wanted.iter().enumerate() {
+            let new = L2Entry::owned(at(number as u64 * cluster_bytes)?);
+            clusters.push(NewCluster { reason, change: EntryChange { guest, old, new } });
+        }
+        Ok(AllocateRun {
+            guest: GuestOffset::new(first.start),
+            host: at(head)?,
+            len: last.end - first.start,
+            cow_start: (head > 0).then_some(cow_start),
+            cow_end: (tail > 0).then_some(cow_end),
+            fresh,
+            clusters,
+        })
+    }
+
+    /// The clusters that a range touches.
+    pub(crate) fn touched(&self, offset: u64, len: u64) -> impl Iterator<Item = Touched> + use<> {
+        let geometry = self.geometry();
+        let (end, cluster_bytes) = (offset + len, geometry.cluster_bytes());
+        let mut at = offset;
+        std::iter::from_fn(move || {
+            if at >= end {
+                return None;
+            }
+            let cluster = geometry.cluster_start(at);
+            let touched = Touched { cluster, start: at, end: end.min(cluster + cluster_bytes) };
+            at = touched.end;
+            Some(touched)
+        })
+    }
+
+    /// An in-place run for one cluster, unless metadata lies where its entry points.
+    fn guarded(&self, writer: &Writer, host: HostOffset, touched: Touched) -> Result<InPlaceRun> {
+        writer.map.guard_data(host, self.geometry().cluster_bytes())?;
+        let host = host
+            .checked_add(touched.start - touched.cluster)
+            .ok_or(Error::Plan { reason: "a host offset leaves 64 bits" })?;
+        let guest = GuestOffset::new(touched.start);
+        Ok(InPlaceRun { guest, host, len: touched.end - touched.start })
+    }
+
+    /// The slice that maps `guest`, in an L2 table that may be changed in place.
+    pub(crate) fn slice_for_change(
+        &self,
+        writer: &Writer,
+        guest: GuestOffset,
+    ) -> Result<Arc<Slice>> {
+        let l1_index = self.geometry().l1_index(guest);
+        let maker = self.l1.lock_maker(l1_index);
+        let entry = self.l1.get(l1_index);
+        match self.l2_table_offset(l1_index, entry)? {
+            Some(_) if entry.is_copied() => {}
+            Some(shared) => self.copy_table(writer, l1_index, shared)?,
+            None => self.make_table(writer, l1_index)?,
+        }
+        drop(maker);
+        self.slice_if_any(guest)?.ok_or(Error::Plan { reason: "a new L2 table is not there" })
+    }
+
+    /// A new L2 table full of zeros. It is on its way to the disk before the L1 entry is
+    /// published; the barrier of the next flush lies between the two.
+    fn make_table(&self, writer: &Writer, l1_index: u64) -> Result<()> {
+        let reserved = writer.allocator.reserve_table(&writer.map, Area::L2Table);
+        let table = self.poison_unless_full(reserved)?;
+        self.storage
+            .write_zeroes_at(table.get(), self.geometry().cluster_bytes())
+            .map_err(Error::storage(Purpose::L2Table))?;
+        self.note_written();
+        self.l1.publish(l1_index, L1Entry::owned(table));
+        Ok(())
+    }
+
+    /// A private copy of an L2 table that is shared. Slices in memory keep their changes: they
+    /// are named by guest range and will be written to the new place.
+    fn copy_table(&self, writer: &Writer, l1_index: u64, shared: HostOffset) -> Result<()> {
+        let reserved = writer.allocator.reserve_table(&writer.map, Area::L2Table);
+        let table = self.poison_unless_full(reserved)?;
+        let mut bytes = vec![0; self.geometry().cluster_bytes() as usize];
+        self.storage
+            .read_zero_filled(shared.get(), &mut bytes)
+            .map_err(Error::storage(Purpose::L2Table))?;
+        self.storage.write_at(table.get(), &bytes).map_err(Error::storage(Purpose::L2Table))?;
+        self.note_written();
+        self.l1.publish(l1_index, L1Entry::owned(table));
+        let first = self.geometry().host_cluster(shared);
+        writer.map.release(first, 1);
+        writer.allocator.unpublish(std::iter::once(refcount::HostRun { first, count: 1 }));
+        Ok(())
+    }
+
+    /// A failed reservation leaves half-written tables only when the host failed: then the image
+    /// is given up. Counts that forbid it are reported and nothing is lost.
+    fn poison_unless_full<T>(&self, result: Result<T>) -> Result<T> {
+        match &result {
+            Err(Error::Storage { .. }) => self.poison.guard(result),
+            _ => result,
+        }
+    }
+
+    /// Flushes when so much waits for a flush that memory would grow.
+    pub(crate) fn relieve(&self) -> Result<()> {
+        let Ok(writer) = self.writer() else { return Ok(()) };
+        if self.slices.wants_flush() || writer.allocator.wants_flush() {
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+fn push_in_place(runs: &mut SmallVec<[WriteRun; 2]>, run: InPlaceRun) {
+    if let Some(WriteRun::InPlace(last)) = runs.last_mut()
+        && last.host.checked_add(last.len) == Some(run.host)
+    {
+        last.len += run.len;
+        return;
+    }
+    runs.push(WriteRun::InPlace(run));
+}

@@ -1,0 +1,102 @@
+//! Carrying a write plan out: guest data and the old bytes around it, as few host calls as can be.
+
+use std::io::IoSlice;
+
+use block_io::StorageExt;
+use cluster_map::CowSource;
+
+use crate::error::{Error, Purpose, Result};
+use crate::image::Image;
+use crate::plan::{AllocateRun, CowRange, WritePlan, WriteRun};
+
+impl Image {
+    /// Writes the guest bytes of a plan and copies the old bytes around them.
+    ///
+    /// For callers that use their own I/O this is the reference of what to do between
+    /// [`begin_write`](Image::begin_write) and [`publish`](crate::PendingWrite::publish).
+    ///
+    /// # Errors
+    /// `buf` is not as long as the plan, or the host or the layer below failed. Nothing is
+    /// visible yet, except what in-place runs have overwritten.
+    pub fn execute(&self, plan: &WritePlan, buf: &[u8]) -> Result<()> {
+        if buf.len() as u64 != plan.len() {
+            return Err(Error::Plan { reason: "the buffer is not as long as the plan" });
+        }
+        let mut rest = buf;
+        for run in plan.runs() {
+            // Run lengths add up to the plan's length.
+            let (part, tail) = rest.split_at(run.len() as usize);
+            match run {
+                WriteRun::InPlace(run) => self
+                    .storage
+                    .write_at(run.host.get(), part)
+                    .map_err(Error::storage(Purpose::Data))?,
+                WriteRun::Allocate(run) => self.execute_allocating(run, part)?,
+            }
+            self.note_written();
+            rest = tail;
+        }
+        Ok(())
+    }
+
+    /// Head, guest data and tail go out as one vectored write: they are adjacent.
+    fn execute_allocating(&self, run: &AllocateRun, data: &[u8]) -> Result<()> {
+        let head = self.cow_bytes(run, run.cow_start())?;
+        let tail = self.cow_bytes(run, run.cow_end())?;
+        let start = match (&head, run.cow_start()) {
+            (Some(_), Some(range)) => range.host,
+            _ => run.host(),
+        };
+        let head = head.as_deref().unwrap_or_default();
+        let tail = tail.as_deref().unwrap_or_default();
+        let parts = [IoSlice::new(head), IoSlice::new(data), IoSlice::new(tail)];
+        self.storage.write_vectored_at(start.get(), &parts).map_err(Error::storage(Purpose::Data))
+    }
+
+    /// The old bytes of a range; `None` when nothing has to be written for it.
+    fn cow_bytes(&self, run: &AllocateRun, range: Option<CowRange>) -> Result<Option<Vec<u8>>> {
+        let Some(range) = range else { return Ok(None) };
+        if run.is_fresh() && self.cow_reads_as_zeros(&range)? {
+            // The host cluster was never written: it already reads as zeros.
+            return Ok(None);
+        }
+        let mut bytes = vec![0; range.len as usize];
+        self.read_cow(&range, &mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    /// Fills `buf` with the old bytes that a [`CowRange`] stands for.
+    ///
+    /// # Errors
+    /// The old cluster is damaged, or the host or the layer below failed.
+    pub fn read_cow(&self, range: &CowRange, buf: &mut [u8]) -> Result<()> {
+        // Past the end of the disk there is nothing to preserve, and stale bytes must not
+        // reappear if the disk grows.
+        let inside = self.virtual_size().saturating_sub(range.guest.get()).min(range.len);
+        let inside = usize::try_from(inside).unwrap_or(buf.len()).min(buf.len());
+        let (old, beyond) = buf.split_at_mut(inside);
+        beyond.fill(0);
+        let skip = self.geometry().offset_in_cluster(range.guest.get());
+        match range.source {
+            CowSource::Zeros => old.fill(0),
+            CowSource::Below => self.read_below(range.guest, old)?,
+            CowSource::Compressed(descriptor) => self.read_compressed(descriptor, skip, old)?,
+            CowSource::Host(host) => {
+                let at = host.get().saturating_add(skip);
+                self.storage.read_zero_filled(at, old).map_err(Error::storage(Purpose::Cow))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the old bytes are known to be zeros without reading them.
+    pub(crate) fn cow_reads_as_zeros(&self, range: &CowRange) -> Result<bool> {
+        let inside = self.virtual_size().saturating_sub(range.guest.get()).min(range.len);
+        match range.source {
+            _ if inside == 0 => Ok(true),
+            CowSource::Zeros => Ok(true),
+            CowSource::Below => self.below_is_zero(range.guest, inside),
+            CowSource::Host(_) | CowSource::Compressed(_) => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `PendingWrite`: a plan with everything it holds until it is published or dropped.
+
+use std::sync::Arc;
+
+use cluster_map::{ClusterType, NewClusterReason};
+use refcount::HostRun;
+use smallvec::SmallVec;
+
+use crate::allocator::Allocator;
+use crate::error::Result;
+use crate::image::{Image, Writer};
+use crate::in_flight::InFlightGuard;
+use crate::pins::Pin;
+use crate::plan::{NewCluster, WritePlan, WriteRun};
+use crate::slice_cache::{Slice, SliceNumber};
+
+/// A write that is decided and not yet visible.
+///
+/// Do everything the [`plan`](PendingWrite::plan) says, then [`publish`](PendingWrite::publish).
+/// Dropping it instead gives its new clusters back; the guest sees what it saw before, except
+/// where in-place runs were already written. Drop it only when no I/O for it is under way.
+#[derive(Debug)]
+#[must_use = "nothing is visible until the write is published"]
+pub struct PendingWrite<'i> {
+    pub(crate) image: &'i Image,
+    pub(crate) writer: &'i Writer,
+    pub(crate) plan: WritePlan,
+    /// Host clusters that are given back when this is dropped unpublished.
+    pub(crate) reserved: SmallVec<[HostRun; 2]>,
+    /// Slices that publishing will change, held so that it cannot fail for lack of them.
+    pub(crate) slices: SmallVec<[(SliceNumber, Arc<Slice>); 2]>,
+    pub(crate) _in_flight: Option<InFlightGuard<'i>>,
+    pub(crate) _pin: Pin<'i>,
+}
+
+impl PendingWrite<'_> {
+    /// What is to be done before publishing.
+    #[must_use]
+    pub fn plan(&self) -> &WritePlan {
+        &self.plan
+    }
+
+    /// Makes the new entries visible; the next flush makes them durable.
+    ///
+    /// # Errors
+    /// The image was given up meanwhile; nothing is published then.
+    pub fn publish(mut self) -> Result<()> {
+        self.image.poison.check()?;
+        // From here on nothing can fail: the clusters belong to the entries.
+        self.reserved.clear();
+        let mut old = SmallVec::<[HostRun; 2]>::new();
+        for run in &self.plan.runs {
+            let WriteRun::Allocate(run) = run else { continue };
+            for cluster in &run.clusters {
+                self.publish_entry(cluster);
+                old.extend(self.replaced(cluster));
+            }
+        }
+        if !old.is_empty() {
+            self.writer.allocator.unpublish(old.into_iter());
+        }
+        Ok(())
+    }
+
+    fn publish_entry(&self, cluster: &NewCluster) {
+        let place = self.image.slice_place(cluster.change.guest);
+        let slice = self.slices.iter().find(|(number, _)| *number == place.number);
+        debug_assert!(slice.is_some(), "the plan holds every slice it changes");
+        if let Some((number, slice)) = slice {
+            self.image.slices.publish(*number, slice, place.index, cluster.change.new);
+        }
+    }
+
+    /// Host clusters that lose a reference by this change.
+    fn replaced(&self, cluster: &NewCluster) -> Option<HostRun> {
+        let first = |host| self.image.geometry().host_cluster(host);
+        match cluster.reason {
+            NewClusterReason::Unallocated
+            | NewClusterReason::ZeroPlain
+            | NewClusterReason::ZeroAllocated { owned: true, .. } => None,
+            NewClusterReason::Shared { host }
+            | NewClusterReason::ZeroAllocated { host, owned: false } => {
+                Some(HostRun { first: first(host), count: 1 })
+            }
+            NewClusterReason::Compressed(descriptor) => {
+                Some(self.writer.allocator.compressed_run(descriptor))
+            }
+        }
+    }
+}
+
+impl Drop for PendingWrite<'_> {
+    fn drop(&mut self) {
+        for run in self.reserved.drain(..) {
+            // A failure only means that the clusters stay counted: a leak, which check reports.
+            let released = self.writer.allocator.release(&self.writer.map, run);
+            let _ = self.image.poison.guard(released);
+        }
+    }
+}
+
+/// Host clusters that an entry of this type refers to.
+pub(crate) fn referenced(
+    allocator: &Allocator,
+    image: &Image,
+    cluster: ClusterType,
+) -> Option<HostRun> {
+    match cluster {
+        ClusterType::Unallocated | ClusterType::ZeroPlain => None,
+        ClusterType::ZeroAllocated { host } | ClusterType::Normal { host } => {
+            Some(HostRun { first: image.geometry().host_cluster(host), count: 1 })
+        }
+        ClusterType::Compressed(descriptor) => Some(allocator.compressed_run(descriptor)),
+    }
+}

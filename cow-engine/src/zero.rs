@@ -1,0 +1,145 @@
+//! Writing zeros: by metadata where whole clusters can say "zeros", by data elsewhere.
+
+use cluster_map::{ClusterType, ZeroMode, zeroed_entry};
+use qcow2_format::{GuestOffset, L2Entry};
+
+use crate::error::Result;
+use crate::image::{Image, Writer};
+use crate::write::{Touched, referenced};
+
+/// Most guest bytes that are held at once: one slice of 64 KiB clusters.
+const HELD_BYTES_MAX: u64 = 32 << 20;
+/// Zeros that are written as data at once.
+const ZERO_BYTES: usize = 1 << 20;
+
+impl Image {
+    /// Makes a range read as zeros.
+    ///
+    /// Whole clusters change only their entry; with [`ZeroMode::Keep`] their host clusters stay
+    /// reserved, with [`ZeroMode::Unmap`] they are given back. Parts of clusters become zero
+    /// clusters when the rest reads as zeros anyway, and are written as data otherwise. The end of
+    /// the disk counts as the end of a cluster.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Image::write_at).
+    pub fn write_zeroes_at(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
+        self.check_range(offset, len)?;
+        let writer = self.writer()?;
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            self.relieve()?;
+            let step = (HELD_BYTES_MAX - at % HELD_BYTES_MAX).min(end - at);
+            for (start, end) in self.zero_held(writer, at, step, mode)? {
+                self.write_zero_bytes(start, end)?;
+            }
+            at += step;
+        }
+        Ok(())
+    }
+
+    /// Zeros by metadata what can be, and returns the ranges that need data.
+    fn zero_held(
+        &self,
+        writer: &Writer,
+        offset: u64,
+        len: u64,
+        mode: ZeroMode,
+    ) -> Result<Vec<(u64, u64)>> {
+        let geometry = self.geometry();
+        let start = geometry.cluster_start(offset);
+        let end = geometry.cluster_start(offset + len - 1) + geometry.cluster_bytes();
+        let _held = self.in_flight.hold(start, end);
+        let _pin = self.pins.pin();
+        let mut data: Vec<(u64, u64)> = Vec::new();
+        for touched in self.touched(offset, len) {
+            if self.zero_cluster(writer, touched, mode)? {
+                continue;
+            }
+            match data.last_mut() {
+                Some(last) if last.1 == touched.start => last.1 = touched.end,
+                _ => data.push((touched.start, touched.end)),
+            }
+        }
+        Ok(data)
+    }
+
+    /// Zeros one touched cluster by metadata; `false` when it needs data.
+    fn zero_cluster(&self, writer: &Writer, touched: Touched, mode: ZeroMode) -> Result<bool> {
+        let guest = GuestOffset::new(touched.cluster);
+        let entry = self.entry(guest)?;
+        let cluster = ClusterType::classify(self.dialect, guest, entry)?;
+        if !self.is_whole(touched) {
+            match cluster {
+                // Reads as zeros already, and its rest must keep what it has: zeros too.
+                ClusterType::ZeroPlain | ClusterType::ZeroAllocated { .. } => return Ok(true),
+                ClusterType::Unallocated if self.rest_is_zero(touched)? => {}
+                _ => return Ok(false),
+            }
+        }
+        let Some(new) = self.zero_entry(entry, cluster, touched, mode)? else { return Ok(false) };
+        if new != entry {
+            self.change_entry(writer, guest, cluster, new)?;
+        }
+        Ok(true)
+    }
+
+    /// The entry of a zeroed cluster. Version 2 has no zero flag: without anything below, no
+    /// mapping means zeros; over a backing file only data does.
+    fn zero_entry(
+        &self,
+        entry: L2Entry,
+        cluster: ClusterType,
+        touched: Touched,
+        mode: ZeroMode,
+    ) -> Result<Option<L2Entry>> {
+        if let Some(new) = zeroed_entry(self.dialect, entry, cluster, mode) {
+            return Ok(Some(new));
+        }
+        let guest = GuestOffset::new(touched.cluster);
+        let below = self.below_is_zero(guest, self.geometry().cluster_bytes())?;
+        Ok(below.then_some(L2Entry::UNALLOCATED))
+    }
+
+    fn change_entry(
+        &self,
+        writer: &Writer,
+        guest: GuestOffset,
+        old: ClusterType,
+        new: L2Entry,
+    ) -> Result<()> {
+        let slice = self.slice_for_change(writer, guest)?;
+        let place = self.slice_place(guest);
+        self.slices.publish(place.number, &slice, place.index, new);
+        let keeps = new.host_offset().get() != 0;
+        if !keeps && let Some(run) = referenced(&writer.allocator, self, old) {
+            writer.allocator.unpublish(std::iter::once(run));
+        }
+        Ok(())
+    }
+
+    /// Whether a write covers its cluster as far as the disk reaches.
+    fn is_whole(&self, touched: Touched) -> bool {
+        let end = touched.cluster.saturating_add(self.geometry().cluster_bytes());
+        touched.start == touched.cluster && touched.end >= end.min(self.virtual_size())
+    }
+
+    /// Whether the bytes of an unallocated cluster outside the touched ones are known zeros.
+    fn rest_is_zero(&self, touched: Touched) -> Result<bool> {
+        let end = touched.cluster.saturating_add(self.geometry().cluster_bytes());
+        let end = end.min(self.virtual_size());
+        let (head, tail) = (touched.start - touched.cluster, end.saturating_sub(touched.end));
+        Ok((head == 0 || self.below_is_zero(GuestOffset::new(touched.cluster), head)?)
+            && (tail == 0 || self.below_is_zero(GuestOffset::new(touched.end), tail)?))
+    }
+
+    fn write_zero_bytes(&self, start: u64, end: u64) -> Result<()> {
+        let zeros = vec![0; ZERO_BYTES.min((end - start) as usize)];
+        let mut at = start;
+        while at < end {
+            let step = (end - at).min(zeros.len() as u64);
+            self.write_at(at, &zeros[..step as usize])?;
+            at += step;
+        }
+        Ok(())
+    }
+}
