@@ -9,6 +9,7 @@
 mod crash;
 mod fault;
 mod folder;
+mod hold;
 mod model;
 mod pattern;
 mod program;
@@ -20,6 +21,7 @@ pub use crash::{
 };
 pub use fault::{Call, CallSet, Counts, Fault, FaultStorage, fail_each_call};
 pub use folder::Folder;
+pub use hold::HoldStorage;
 pub use model::{Difference, ModelChain, ModelDisk};
 pub use pattern::Pattern;
 pub use program::{Output, built_program, run};
