@@ -1,1 +1,24 @@
-//! Placeholder.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod chain;
+mod error;
+mod format;
+mod layer;
+mod lower;
+mod name;
+mod open;
+mod options;
+mod policy;
+mod raw;
+mod status;
+
+pub use chain::Chain;
+pub use error::{Error, Missing, Result};
+pub use format::{Format, UnknownFormat};
+pub use layer::Layer;
+pub use name::resolve as resolve_name;
+pub use options::OpenOptions;
+pub use policy::{DEPTH_MAX_DEFAULT, Policy};
+pub use raw::RawDisk;
+pub use status::Status;

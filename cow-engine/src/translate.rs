@@ -28,8 +28,39 @@ impl Image {
     /// The range lies outside the disk, or a table is damaged or unreadable.
     pub fn plan_read(&self, offset: u64, len: u64) -> Result<ReadPlan> {
         self.check_range(offset, len)?;
-        let geometry = self.geometry();
         let mut runs = Runs::new();
+        self.walk(offset, len, |run| {
+            runs.push(run);
+            true
+        })?;
+        Ok(ReadPlan { guest: GuestOffset::new(offset), len, runs })
+    }
+
+    /// The first run of [`plan_read`](Image::plan_read), without looking further than where it
+    /// ends. `None` for an empty range.
+    ///
+    /// # Errors
+    /// As for [`plan_read`](Image::plan_read).
+    pub fn first_run(&self, offset: u64, len: u64) -> Result<Option<Run>> {
+        self.check_range(offset, len)?;
+        let mut first: Option<Run> = None;
+        self.walk(offset, len, |run| match &mut first {
+            None => {
+                first = Some(run);
+                true
+            }
+            Some(first) if first.kind.continues(first.len, run.kind) => {
+                first.len += run.len;
+                true
+            }
+            Some(_) => false,
+        })?;
+        Ok(first)
+    }
+
+    /// Shows a range to `visit` piece by piece, until it has seen enough.
+    fn walk(&self, offset: u64, len: u64, mut visit: impl FnMut(Run) -> bool) -> Result<()> {
+        let geometry = self.geometry();
         let (mut at, end) = (offset, offset.saturating_add(len));
         let mut slice: Option<(SliceNumber, Option<Arc<Slice>>)> = None;
         while at < end {
@@ -39,23 +70,28 @@ impl Image {
                 Some((number, held)) if number == place.number => held,
                 _ => self.slice_if_any(guest)?,
             };
-            let Some(table) = &held else {
+            let run = match &held {
                 // No L2 table: the whole range it would map is below.
-                let step = self.to_table_end(at).min(end - at);
-                runs.push(Run { guest, len: step, kind: RunKind::Below });
-                at += step;
-                continue;
+                None => {
+                    let len = self.to_table_end(at).min(end - at);
+                    Run { guest, len, kind: RunKind::Below }
+                }
+                Some(table) => {
+                    let skip = geometry.offset_in_cluster(at);
+                    let len = (geometry.cluster_bytes() - skip).min(end - at);
+                    let (cluster_guest, entry) =
+                        (GuestOffset::new(at - skip), table.get(place.index));
+                    let cluster = ClusterType::classify(self.dialect, cluster_guest, entry)?;
+                    Run { guest, len, kind: RunKind::of(cluster, skip) }
+                }
             };
-            let skip = geometry.offset_in_cluster(at);
-            let step = (geometry.cluster_bytes() - skip).min(end - at);
-            let cluster_guest = GuestOffset::new(at - skip);
-            let entry = table.get(place.index);
-            let cluster = ClusterType::classify(self.dialect, cluster_guest, entry)?;
-            runs.push(Run { guest, len: step, kind: RunKind::of(cluster, skip) });
-            at += step;
+            if !visit(run) {
+                break;
+            }
+            at += run.len;
             slice = Some((place.number, held));
         }
-        Ok(ReadPlan { guest: GuestOffset::new(offset), len, runs })
+        Ok(())
     }
 
     /// The L2 entry that maps a guest offset; unallocated where there is no L2 table.

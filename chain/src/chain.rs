@@ -1,0 +1,180 @@
+//! `Chain`: many images as one disk.
+
+use std::sync::Arc;
+
+use cow_engine::ZeroMode;
+
+use crate::error::{Error, Result};
+use crate::layer::{Answer, Disk, Layer};
+use crate::lower::LowerLayers;
+use crate::status::Status;
+
+/// An open chain: reads go through all layers, writes into the top.
+///
+/// All operations take `&self` and may run on many threads.
+#[derive(Debug)]
+pub struct Chain {
+    /// Top first.
+    layers: Vec<Arc<Layer>>,
+    lower: LowerLayers,
+    read_only: bool,
+}
+
+impl Chain {
+    pub(crate) fn new(top: Layer, lower: LowerLayers, read_only: bool) -> Self {
+        let layers = std::iter::once(Arc::new(top)).chain(lower.0.iter().cloned()).collect();
+        Self { layers, lower, read_only }
+    }
+
+    /// The layers, top first; never empty.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &Layer> + DoubleEndedIterator {
+        self.layers.iter().map(|layer| &**layer)
+    }
+
+    /// The top layer.
+    #[must_use]
+    pub fn top(&self) -> &Layer {
+        // A chain is only made with a top.
+        &self.layers[0]
+    }
+
+    /// The layer at a depth, 0 for the top.
+    #[must_use]
+    pub fn layer(&self, depth: usize) -> Option<&Layer> {
+        self.layers.get(depth).map(|layer| &**layer)
+    }
+
+    /// Number of layers, at least 1.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Size of the disk in bytes: that of the top layer.
+    #[must_use]
+    pub fn virtual_size(&self) -> u64 {
+        self.top().virtual_size()
+    }
+
+    /// Whether writes are refused.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Fills `buf` with the bytes at `offset`, each from the layer that owns it.
+    ///
+    /// # Errors
+    /// The range lies outside the disk, a layer is damaged, or the host failed. `buf` is then
+    /// unspecified.
+    pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.check_range(offset, buf.len() as u64)?;
+        let top = self.top();
+        match top.disk() {
+            Disk::Raw(raw) => raw.read_at(offset, buf).map_err(|e| top.storage_error(e)),
+            Disk::Qcow2(image) => image.read_at(offset, buf).map_err(|e| top.image_error(e)),
+        }
+    }
+
+    /// Writes `buf` at `offset` into the top layer. Durable after the next successful
+    /// [`flush`](Chain::flush).
+    ///
+    /// # Errors
+    /// The range lies outside the disk, the chain is read-only, a layer is damaged, or the host
+    /// failed.
+    pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.check_writable(offset, buf.len() as u64)?;
+        let top = self.top();
+        match top.disk() {
+            Disk::Raw(raw) => raw.storage().write_at(offset, buf).map_err(|e| top.storage_error(e)),
+            Disk::Qcow2(image) => image.write_at(offset, buf).map_err(|e| top.image_error(e)),
+        }
+    }
+
+    /// Makes a range of the top layer read as zeros; with `unmap` host space may be given back.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Chain::write_at).
+    pub fn write_zeroes_at(&self, offset: u64, len: u64, unmap: bool) -> Result<()> {
+        self.check_writable(offset, len)?;
+        let top = self.top();
+        match top.disk() {
+            Disk::Raw(raw) => {
+                let punched = unmap && raw.storage().punch_hole(offset, len).unwrap_or(false);
+                if punched {
+                    return Ok(());
+                }
+                raw.storage().write_zeroes_at(offset, len).map_err(|e| top.storage_error(e))
+            }
+            Disk::Qcow2(image) => {
+                let mode = if unmap { ZeroMode::Unmap } else { ZeroMode::Keep };
+                image.write_zeroes_at(offset, len, mode).map_err(|e| top.image_error(e))
+            }
+        }
+    }
+
+    /// Makes every write that completed before this call durable. Nothing to do on a read-only
+    /// chain.
+    ///
+    /// # Errors
+    /// The host failed; the top layer is then given up for writing.
+    pub fn flush(&self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let top = self.top();
+        match top.disk() {
+            Disk::Raw(raw) => raw.storage().sync().map_err(|e| top.storage_error(e)),
+            Disk::Qcow2(image) => image.flush().map_err(|e| top.image_error(e)),
+        }
+    }
+
+    /// What is known about up to `len` bytes at `offset` through the whole chain, without reading
+    /// data. The answer is for at least one byte, if `len` is not 0.
+    ///
+    /// # Errors
+    /// The range lies outside the disk, a layer is damaged, or the host failed.
+    pub fn status_at(&self, offset: u64, len: u64) -> Result<Status> {
+        self.check_range(offset, len)?;
+        let top = self.top();
+        match top.answer(offset, len)? {
+            Answer::Here(status) => Ok(status.at_most(len)),
+            Answer::Below { len } if self.lower.0.is_empty() => Ok(Status::absent(len, 0)),
+            Answer::Below { len } => self.lower.status_at(offset, len),
+        }
+    }
+
+    /// What the top layer alone says about up to `len` bytes at `offset`; what it does not own is
+    /// not present.
+    ///
+    /// # Errors
+    /// As for [`status_at`](Chain::status_at).
+    pub fn top_status_at(&self, offset: u64, len: u64) -> Result<Status> {
+        self.check_range(offset, len)?;
+        Ok(match self.top().answer(offset, len)? {
+            Answer::Here(status) => status.at_most(len),
+            Answer::Below { len } => Status::absent(len, 0),
+        })
+    }
+
+    /// Flushes and gives the chain up.
+    ///
+    /// # Errors
+    /// As for [`flush`](Chain::flush).
+    pub fn close(self) -> Result<()> {
+        self.flush()
+    }
+
+    fn check_range(&self, offset: u64, len: u64) -> Result<()> {
+        let size = self.virtual_size();
+        match offset.checked_add(len) {
+            Some(end) if end <= size => Ok(()),
+            _ => Err(Error::OutOfRange { offset, len, size }),
+        }
+    }
+
+    fn check_writable(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_range(offset, len)?;
+        if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+}

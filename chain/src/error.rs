@@ -1,0 +1,183 @@
+//! What can go wrong with a chain: which layer, which name, and what would have been needed.
+
+use core::fmt;
+use std::path::PathBuf;
+
+use crate::format::UnknownFormat;
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// What can go wrong with a chain.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A layer's file could not be opened or used.
+    Storage {
+        /// The layer's file.
+        layer: PathBuf,
+        /// What the storage said.
+        source: block_io::Error,
+    },
+    /// A backing file could not be opened.
+    Backing {
+        /// The file.
+        path: PathBuf,
+        /// The layer that names it.
+        named_by: PathBuf,
+        /// What the storage said.
+        source: block_io::Error,
+    },
+    /// A layer is not an acceptable image, or an operation on it failed.
+    Image {
+        /// The layer's file.
+        layer: PathBuf,
+        /// What the engine said.
+        source: cow_engine::Error,
+    },
+    /// Something had to be known and nobody said it.
+    Missing {
+        /// What is missing.
+        what: Missing,
+        /// The layer it is missing for.
+        layer: PathBuf,
+        /// The backing file name in question, when it is about one.
+        name: Option<String>,
+    },
+    /// A format that no layer can have here.
+    Format {
+        /// The layer that names it.
+        layer: PathBuf,
+        /// What it names.
+        source: UnknownFormat,
+    },
+    /// A backing file name that is not text.
+    Name {
+        /// The layer that holds it.
+        layer: PathBuf,
+    },
+    /// A backing file name with a protocol that nobody here speaks.
+    Protocol {
+        /// The layer that holds it.
+        layer: PathBuf,
+        /// The name.
+        name: String,
+        /// The protocol.
+        protocol: String,
+    },
+    /// The policy does not allow opening this file because an image says so.
+    Forbidden {
+        /// The layer that names it.
+        layer: PathBuf,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The chain comes back to a file that is already in it.
+    Loop {
+        /// The layer that closes the loop.
+        layer: PathBuf,
+        /// The file that occurs twice.
+        path: PathBuf,
+    },
+    /// The chain has more layers than the policy allows.
+    TooDeep {
+        /// The layer below which nothing more may follow.
+        layer: PathBuf,
+        /// The most layers.
+        allowed: usize,
+    },
+    /// The request lies outside the disk.
+    OutOfRange {
+        /// First byte of the request.
+        offset: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// Size of the disk in bytes.
+        size: u64,
+    },
+    /// The chain was opened read-only.
+    ReadOnly,
+}
+
+/// What had to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// The format of the top layer.
+    TopFormat,
+    /// The format of a backing file.
+    BackingFormat,
+}
+
+impl Error {
+    /// The host's error number, if a host call is at the bottom of this.
+    #[must_use]
+    pub fn raw_os_error(&self) -> Option<i32> {
+        match self {
+            Self::Storage { source, .. } | Self::Backing { source, .. } => source.raw_os_error(),
+            Self::Image { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Storage { source, .. } | Self::Backing { source, .. } => Some(source),
+            Self::Image { source, .. } => Some(source),
+            Self::Format { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage { layer, source } => write!(f, "'{}': {source}", layer.display()),
+            Self::Backing { path, named_by, source } => {
+                write!(f, "backing file '{}' of '{}': {source}", path.display(), named_by.display())
+            }
+            Self::Image { layer, source } => write!(f, "'{}': {source}", layer.display()),
+            Self::Missing { what: Missing::TopFormat, layer, .. } => {
+                write!(f, "'{}': its format was not given", layer.display())
+            }
+            Self::Missing { what: Missing::BackingFormat, layer, name } => write!(
+                f,
+                "'{}': header has no format for backing file '{}'",
+                layer.display(),
+                name.as_deref().unwrap_or_default()
+            ),
+            Self::Format { layer, source } => write!(f, "'{}': {source}", layer.display()),
+            Self::Name { layer } => {
+                write!(f, "'{}': backing file name is not UTF-8 text", layer.display())
+            }
+            Self::Protocol { layer, name, protocol } => write!(
+                f,
+                "'{}': backing file '{name}' uses protocol '{protocol}', allowed are local files",
+                layer.display()
+            ),
+            Self::Forbidden { layer, path } => write!(
+                f,
+                "'{}': backing file '{}' lies outside the allowed folders",
+                layer.display(),
+                path.display()
+            ),
+            Self::Loop { layer, path } => write!(
+                f,
+                "'{}': backing file '{}' is already in the chain above it",
+                layer.display(),
+                path.display()
+            ),
+            Self::TooDeep { layer, allowed } => {
+                write!(f, "'{}': chain has more than {allowed} layers", layer.display())
+            }
+            Self::OutOfRange { offset, len, size } => write!(
+                f,
+                "request of {len} bytes at offset {offset:#x} lies outside the disk of {size} bytes"
+            ),
+            Self::ReadOnly => f.write_str("chain was opened read-only"),
+        }
+    }
+}

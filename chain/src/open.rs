@@ -1,0 +1,193 @@
+//! Opening a chain: from the top down by names, then the images from the bottom up.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use block_io::{FileId, FileStorage, Lock, Locking, Storage};
+use cow_engine::Image;
+use qcow2_format::Header;
+
+use crate::chain::Chain;
+use crate::error::{Error, Missing, Result};
+use crate::format::Format;
+use crate::layer::{Disk, Layer};
+use crate::lower::LowerLayers;
+use crate::name;
+use crate::options::OpenOptions;
+use crate::raw::RawDisk;
+
+/// A file of the chain, opened and locked, not yet interpreted.
+#[derive(Debug)]
+struct Found {
+    path: PathBuf,
+    storage: Arc<dyn Storage>,
+    format: Format,
+}
+
+impl Chain {
+    /// Opens the image at `path` with everything it rests on.
+    ///
+    /// # Errors
+    /// A file is missing, locked or not what it should be; a format is missing; the policy does
+    /// not allow something. No file has changed then.
+    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        let top = open_top(path, options)?;
+        let lower = if options.backing { open_lower(&top, options)? } else { Vec::new() };
+        let mut layers = Vec::with_capacity(lower.len());
+        for found in lower {
+            let engine = cow_engine::OpenOptions::new()
+                .read_only(true)
+                .l2_cache_bytes(options.l2_cache_bytes);
+            layers.push(Arc::new(interpret(found, engine)?));
+        }
+        let lower = LowerLayers(layers.into());
+        let mut engine = cow_engine::OpenOptions::new()
+            .read_only(options.read_only)
+            .l2_cache_bytes(options.l2_cache_bytes);
+        if !lower.0.is_empty() {
+            engine = engine.backing(Some(Arc::new(lower.clone())));
+        }
+        Ok(Self::new(interpret(top, engine)?, lower, options.read_only))
+    }
+}
+
+fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
+    let policy = &options.policy;
+    let refuse = |source| Error::Storage { layer: path.to_owned(), source };
+    let storage = block_io::OpenOptions::new()
+        .write(!options.read_only)
+        .direct(options.direct)
+        .locking(locking(policy.locking))
+        .open(path)
+        .map_err(refuse)?;
+    let format = match options.format {
+        Some(format) => format,
+        None if policy.probe => probe(&storage).map_err(refuse)?,
+        None => {
+            let (what, layer) = (Missing::TopFormat, path.to_owned());
+            return Err(Error::Missing { what, layer, name: None });
+        }
+    };
+    let lock = match (format, options.read_only) {
+        _ if policy.force_share => Lock::shared_reader(),
+        (Format::Qcow2, false) => Lock::qcow2_writer(),
+        (Format::Qcow2, true) => Lock::qcow2_reader(),
+        (Format::Raw, false) => Lock::raw_writer(),
+        (Format::Raw, true) => Lock::raw_reader(),
+    };
+    storage.lock(lock).map_err(refuse)?;
+    Ok(Found { path: path.to_owned(), storage: Arc::new(storage), format })
+}
+
+/// Follows the names from `top` down and returns what they lead to, nearest first.
+fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
+    let mut seen: Vec<FileId> = identity(top)?.into_iter().collect();
+    let mut lower: Vec<Found> = Vec::new();
+    loop {
+        let above = lower.last().unwrap_or(top);
+        let Some(found) = open_backing(above, options)? else { return Ok(lower) };
+        if let Some(id) = identity(&found)? {
+            if seen.contains(&id) {
+                return Err(Error::Loop { layer: above.path.clone(), path: found.path });
+            }
+            seen.push(id);
+        }
+        if lower.len() + 2 > options.policy.depth_max {
+            let allowed = options.policy.depth_max;
+            return Err(Error::TooDeep { layer: above.path.clone(), allowed });
+        }
+        lower.push(found);
+    }
+}
+
+/// The backing file that a layer names, opened; `None` when it names none.
+fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
+    if above.format == Format::Raw {
+        return Ok(None);
+    }
+    let header = cow_engine::read_header(&*above.storage)
+        .map_err(|source| Error::Image { layer: above.path.clone(), source })?;
+    let Some(name) = backing_name(&above.path, &header)? else { return Ok(None) };
+    let path = name::resolve(&above.path, &name)?;
+    if !options.policy.allows(&path) {
+        return Err(Error::Forbidden { layer: above.path.clone(), path });
+    }
+    let refuse =
+        |source| Error::Backing { path: path.clone(), named_by: above.path.clone(), source };
+    let format = backing_format(&above.path, &header, &name, options)?;
+    let storage = block_io::OpenOptions::new()
+        .locking(locking(options.policy.locking))
+        .open(&path)
+        .map_err(refuse)?;
+    let format = match format {
+        Some(format) => format,
+        None => probe(&storage).map_err(refuse)?,
+    };
+    storage.lock(Lock::backing()).map_err(refuse)?;
+    Ok(Some(Found { path, storage: Arc::new(storage), format }))
+}
+
+fn backing_name(layer: &Path, header: &Header) -> Result<Option<String>> {
+    match header.backing_name() {
+        None | Some(b"") => Ok(None),
+        Some(name) => match core::str::from_utf8(name) {
+            Ok(name) => Ok(Some(name.to_owned())),
+            Err(_) => Err(Error::Name { layer: layer.to_owned() }),
+        },
+    }
+}
+
+/// CH-3: the format that the header or the caller says; `None` when it is to be probed.
+fn backing_format(
+    layer: &Path,
+    header: &Header,
+    name: &str,
+    options: &OpenOptions,
+) -> Result<Option<Format>> {
+    if let Some(format) = header.backing_format() {
+        let format = String::from_utf8_lossy(format);
+        return match format.parse() {
+            Ok(format) => Ok(Some(format)),
+            Err(source) => Err(Error::Format { layer: layer.to_owned(), source }),
+        };
+    }
+    match options.backing_format {
+        Some(format) => Ok(Some(format)),
+        None if options.policy.probe => Ok(None),
+        None => Err(Error::Missing {
+            what: Missing::BackingFormat,
+            layer: layer.to_owned(),
+            name: Some(name.to_owned()),
+        }),
+    }
+}
+
+fn interpret(found: Found, engine: cow_engine::OpenOptions) -> Result<Layer> {
+    let Found { path, storage, format } = found;
+    let disk = match format {
+        Format::Raw => match RawDisk::new(storage) {
+            Ok(raw) => Disk::Raw(raw),
+            Err(source) => return Err(Error::Storage { layer: path, source }),
+        },
+        Format::Qcow2 => match Image::open(storage, engine) {
+            Ok(image) => Disk::Qcow2(Box::new(image)),
+            Err(source) => return Err(Error::Image { layer: path, source }),
+        },
+    };
+    Ok(Layer::new(path, disk))
+}
+
+fn probe(storage: &FileStorage) -> block_io::Result<Format> {
+    let mut first = [0; 112];
+    let found = storage.read_at(0, &mut first)?;
+    // As the reference implementation: shorter files are never taken for qcow2.
+    Ok(if found < first.len() { Format::Raw } else { Format::probe(&first) })
+}
+
+fn identity(found: &Found) -> Result<Option<FileId>> {
+    found.storage.identity().map_err(|source| Error::Storage { layer: found.path.clone(), source })
+}
+
+const fn locking(on: bool) -> Locking {
+    if on { Locking::Auto } else { Locking::Off }
+}

@@ -1,0 +1,89 @@
+//! How to open a chain.
+
+use crate::format::Format;
+use crate::policy::Policy;
+
+/// How to open a chain.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    pub(crate) format: Option<Format>,
+    pub(crate) backing_format: Option<Format>,
+    pub(crate) read_only: bool,
+    pub(crate) backing: bool,
+    pub(crate) direct: bool,
+    pub(crate) l2_cache_bytes: u64,
+    pub(crate) policy: Policy,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl OpenOptions {
+    /// Writable, with backing files, strict policy; the format of the top layer must be given
+    /// (or probing allowed).
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            format: None,
+            backing_format: None,
+            read_only: false,
+            backing: true,
+            direct: false,
+            l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
+            policy: Policy::new(),
+        }
+    }
+
+    /// Format of the top layer.
+    #[must_use]
+    pub const fn format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Format of a backing file whose overlay does not record one.
+    #[must_use]
+    pub const fn backing_format(mut self, format: Format) -> Self {
+        self.backing_format = Some(format);
+        self
+    }
+
+    /// Whether writes are refused; the files then stay exactly as they are.
+    #[must_use]
+    pub const fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
+    /// Whether backing files are opened. Without them, what the top layer does not own reads as
+    /// zeros; only looking at the top layer makes sense then.
+    #[must_use]
+    pub const fn backing(mut self, backing: bool) -> Self {
+        self.backing = backing;
+        self
+    }
+
+    /// Whether the top layer goes around the host's page cache.
+    #[must_use]
+    pub const fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Memory for L2 tables of each layer, in bytes.
+    #[must_use]
+    pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
+        self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// What opening may do because an image says so.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+}

@@ -1,0 +1,85 @@
+//! What opening a chain is allowed to do because an image says so.
+
+use std::path::{Path, PathBuf};
+
+/// Layers in a chain, unless the caller says otherwise.
+pub const DEPTH_MAX_DEFAULT: usize = 1024;
+
+/// What opening a chain is allowed to do because an image says so. Strict unless loosened.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) probe: bool,
+    pub(crate) depth_max: usize,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) locking: bool,
+    pub(crate) force_share: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Policy {
+    /// No probing, any local path, the default depth, locks as QEMU takes them.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            probe: false,
+            depth_max: DEPTH_MAX_DEFAULT,
+            directories: Vec::new(),
+            locking: true,
+            force_share: false,
+        }
+    }
+
+    /// Whether a layer whose format is not known may be guessed from its content. Dangerous for
+    /// raw images that a guest writes to.
+    #[must_use]
+    pub const fn probe(mut self, probe: bool) -> Self {
+        self.probe = probe;
+        self
+    }
+
+    /// Most layers in a chain.
+    #[must_use]
+    pub const fn depth_max(mut self, layers: usize) -> Self {
+        self.depth_max = layers;
+        self
+    }
+
+    /// Allows backing files below this folder; once called, nowhere else. Symbolic links are
+    /// followed before the comparison.
+    #[must_use]
+    pub fn allow_directory(mut self, directory: PathBuf) -> Self {
+        self.directories.push(directory);
+        self
+    }
+
+    /// Whether files are locked so that a running QEMU and this program exclude each other.
+    #[must_use]
+    pub const fn locking(mut self, locking: bool) -> Self {
+        self.locking = locking;
+        self
+    }
+
+    /// Opens read-only beside a writer: what is read may be in the middle of a change.
+    #[must_use]
+    pub const fn force_share(mut self, force_share: bool) -> Self {
+        self.force_share = force_share;
+        self
+    }
+
+    /// Whether a backing file may be opened at this path.
+    pub(crate) fn allows(&self, path: &Path) -> bool {
+        if self.directories.is_empty() {
+            return true;
+        }
+        let Ok(path) = path.canonicalize() else { return false };
+        self.directories
+            .iter()
+            .filter_map(|directory| directory.canonicalize().ok())
+            .any(|directory| path.starts_with(directory))
+    }
+}
