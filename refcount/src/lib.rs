@@ -8,11 +8,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod census;
 mod error;
 mod growth;
 mod ledger;
 mod position;
 
+pub use census::{Census, Mismatch};
 pub use error::Error;
 pub use growth::TableGrowth;
 pub use ledger::{BlockWrite, HostRun, Ledger, Need, Reserve};
