@@ -32,6 +32,9 @@ struct Books {
     ledger: Ledger,
     /// Clusters whose entry no longer points there in memory: counted down once the disk agrees.
     unpublished: Vec<HostRun>,
+    /// Where the next compressed blob may start: behind the last one, in a cluster that it (or
+    /// one before it) still counts for.
+    packing: Option<HostOffset>,
 }
 
 /// Clusters handed out, not yet published.
@@ -44,7 +47,7 @@ pub(crate) struct Reservation {
 
 impl Allocator {
     pub(crate) fn new(storage: Arc<dyn Storage>, geometry: Geometry, ledger: Ledger) -> Self {
-        let books = Mutex::new(Books { ledger, unpublished: Vec::new() });
+        let books = Mutex::new(Books { ledger, unpublished: Vec::new(), packing: None });
         Self { geometry, storage, books }
     }
 
@@ -62,17 +65,71 @@ impl Allocator {
     }
 
     fn reserve_run(&self, map: &MetadataMap, wanted: u64, how: Reserve) -> Result<Reservation> {
+        self.reserve_in(map, &mut self.lock(), wanted, how)
+    }
+
+    /// Hands out `len` bytes, less than a cluster, for a compressed blob: behind the last one if
+    /// there is room, else at (or running on into) a new cluster. Every cluster touched counts
+    /// one more.
+    pub(crate) fn reserve_bytes(&self, map: &MetadataMap, len: u64) -> Result<HostOffset> {
         let mut books = self.lock();
+        let cluster_bytes = self.geometry.cluster_bytes();
+        let open = self.open_cluster(map, &mut books)?;
+        let start = match open {
+            Some((next, room)) if len <= room => {
+                self.count_up_in(map, &mut books, self.geometry.host_cluster(next))?;
+                next
+            }
+            _ => {
+                let new = self.reserve_in(map, &mut books, 1, Reserve::Exactly)?.run.first;
+                let new = self.offset(new)?;
+                match open {
+                    Some((next, room)) if next.checked_add(room) == Some(new) => {
+                        self.count_up_in(map, &mut books, self.geometry.host_cluster(next))?;
+                        next
+                    }
+                    _ => new,
+                }
+            }
+        };
+        let end = start.checked_add(len);
+        books.packing = end.filter(|end| !end.get().is_multiple_of(cluster_bytes));
+        Ok(start)
+    }
+
+    /// Where packing may go on, and how much room is left there; `None` when the cluster's count
+    /// cannot rise any further.
+    fn open_cluster(
+        &self,
+        map: &MetadataMap,
+        books: &mut Books,
+    ) -> Result<Option<(HostOffset, u64)>> {
+        let Some(next) = books.packing else { return Ok(None) };
+        let cluster = self.geometry.host_cluster(next);
+        let count = self.count_in(map, books, cluster)?;
+        if count >= self.geometry.refcount_order().max_count() {
+            return Ok(None);
+        }
+        let used = self.geometry.offset_in_cluster(next.get());
+        Ok(Some((next, self.geometry.cluster_bytes().saturating_sub(used))))
+    }
+
+    fn reserve_in(
+        &self,
+        map: &MetadataMap,
+        books: &mut Books,
+        wanted: u64,
+        how: Reserve,
+    ) -> Result<Reservation> {
         let fresh_from = books.ledger.fresh_from();
         let run = loop {
             match books.ledger.reserve(wanted, how) {
                 Ok(run) => break run,
-                Err(need) => self.satisfy(map, &mut books, need)?,
+                Err(need) => self.satisfy(map, books, need)?,
             }
         };
         let blocks = books.ledger.take_added();
         self.claim_blocks(map, &blocks)?;
-        drop(books);
         let offset = self.offset(run.first)?;
         // Counts that call a table free would have data written over it.
         map.guard_data(offset, run.count.saturating_mul(self.geometry.cluster_bytes()))?;
@@ -92,9 +149,14 @@ impl Allocator {
 
     /// The host clusters that a compressed cluster touches.
     pub(crate) fn compressed_run(&self, descriptor: CompressedDescriptor) -> HostRun {
-        let first = self.geometry.host_cluster(descriptor.host_offset());
-        let last = descriptor.host_offset().get().saturating_add(descriptor.readable_bytes() - 1);
-        let last = self.geometry.host_cluster(HostOffset::new(last));
+        self.byte_run(descriptor.host_offset(), descriptor.readable_bytes())
+    }
+
+    /// The host clusters that `len` bytes from `host` on touch.
+    pub(crate) fn byte_run(&self, host: HostOffset, len: u64) -> HostRun {
+        let first = self.geometry.host_cluster(host);
+        let last = HostOffset::new(host.get().saturating_add(len.saturating_sub(1)));
+        let last = self.geometry.host_cluster(last);
         HostRun { first, count: last.get().saturating_sub(first.get()).saturating_add(1) }
     }
 
@@ -141,11 +203,28 @@ impl Allocator {
 
     /// The count of a cluster.
     pub(crate) fn count(&self, map: &MetadataMap, cluster: HostCluster) -> Result<u64> {
-        let mut books = self.lock();
+        self.count_in(map, &mut self.lock(), cluster)
+    }
+
+    fn count_in(&self, map: &MetadataMap, books: &mut Books, cluster: HostCluster) -> Result<u64> {
         loop {
             match books.ledger.count(cluster) {
                 Ok(count) => return Ok(count),
-                Err(need) => self.satisfy(map, &mut books, need)?,
+                Err(need) => self.satisfy(map, books, need)?,
+            }
+        }
+    }
+
+    fn count_up_in(
+        &self,
+        map: &MetadataMap,
+        books: &mut Books,
+        cluster: HostCluster,
+    ) -> Result<()> {
+        loop {
+            match books.ledger.increment(cluster) {
+                Ok(_) => return Ok(()),
+                Err(need) => self.satisfy(map, books, need)?,
             }
         }
     }
@@ -154,12 +233,24 @@ impl Allocator {
         for cluster in run.clusters() {
             loop {
                 match books.ledger.decrement(cluster) {
-                    Ok(_) => break,
+                    Ok(count) => {
+                        self.stop_packing_into(books, cluster, count);
+                        break;
+                    }
                     Err(need) => self.satisfy(map, books, need)?,
                 }
             }
         }
         Ok(())
+    }
+
+    /// The packing cursor must not outlive the last reference to its cluster: the cluster may be
+    /// handed out for something else.
+    fn stop_packing_into(&self, books: &mut Books, cluster: HostCluster, count: u64) {
+        let packing = books.packing.map(|next| self.geometry.host_cluster(next));
+        if count == 0 && packing == Some(cluster) {
+            books.packing = None;
+        }
     }
 
     fn satisfy(&self, map: &MetadataMap, books: &mut Books, need: Need) -> Result<()> {

@@ -19,6 +19,11 @@ mod deflate;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+#[cfg(feature = "zstd")]
+pub(crate) use self::zstd::Squeezer;
+#[cfg(feature = "deflate")]
+pub(crate) use deflate::Deflater;
+
 /// Inflated clusters that are kept: small reads of one cluster come in a row.
 const CLUSTERS_KEPT: usize = 4;
 

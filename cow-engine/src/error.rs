@@ -78,6 +78,11 @@ pub enum Error {
         /// Size of the disk in bytes.
         size: u64,
     },
+    /// A compressed write to a cluster that is allocated already.
+    Allocated {
+        /// First guest byte of the cluster.
+        guest: GuestOffset,
+    },
     /// The image was opened read-only.
     ReadOnly,
     /// A plan could not be used as it was.
@@ -211,9 +216,11 @@ impl Error {
             | Self::Overlap { .. }
             | Self::Decompress { .. } => Class::Corrupt,
             Self::Unsupported { .. } => Class::Unsupported,
-            Self::OutOfRange { .. } | Self::ReadOnly | Self::Plan { .. } | Self::Option { .. } => {
-                Class::Caller
-            }
+            Self::OutOfRange { .. }
+            | Self::Allocated { .. }
+            | Self::ReadOnly
+            | Self::Plan { .. }
+            | Self::Option { .. } => Class::Caller,
             Self::Storage { .. } | Self::Below { .. } => Class::Io,
             Self::Poisoned(_) => Class::Poisoned,
         }
@@ -298,6 +305,9 @@ impl fmt::Display for Error {
                 f,
                 "request of {len} bytes at offset {offset:#x} lies outside the disk of {size} bytes"
             ),
+            Self::Allocated { guest } => {
+                write!(f, "compressed write to guest offset {guest}, which is allocated already")
+            }
             Self::ReadOnly => f.write_str("image was opened read-only"),
             Self::Plan { reason } => f.write_str(reason),
             Self::Option { name, found, allowed } => {

@@ -4,6 +4,7 @@
 mod allocator;
 mod backing;
 mod compression;
+mod compressor;
 mod create;
 mod error;
 mod explain;
@@ -24,6 +25,7 @@ mod write;
 mod zero;
 
 pub use backing::{Backing, BelowError};
+pub use compressor::Compressor;
 pub use create::create;
 pub use error::{Area, Class, DecompressFault, Error, Feature, Purpose, Result};
 pub use explain::{EntryBits, Explanation};

@@ -5,6 +5,7 @@
 //! then makes the new entries visible. [`Image::write_at`] is these three in a row.
 
 mod begin;
+mod compressed;
 mod execute;
 mod pending;
 

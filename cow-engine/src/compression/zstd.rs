@@ -23,3 +23,25 @@ pub(crate) fn inflate(compressed: &[u8], cluster: &mut [u8]) -> Result<(), Decom
         }
     }
 }
+
+/// A compressor for clusters, used again and again.
+pub(crate) struct Squeezer(zstd::bulk::Compressor<'static>);
+
+impl std::fmt::Debug for Squeezer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Squeezer").finish_non_exhaustive()
+    }
+}
+
+impl Squeezer {
+    /// `None` when the library refuses the level.
+    pub(crate) fn new(level: i32) -> Option<Self> {
+        zstd::bulk::Compressor::new(level).ok().map(Self)
+    }
+
+    /// Compresses a cluster into `blob`, one frame with its content size; `None` when it does
+    /// not fit.
+    pub(crate) fn squeeze(&mut self, cluster: &[u8], blob: &mut [u8]) -> Option<usize> {
+        self.0.compress_to_buffer(cluster, blob).ok()
+    }
+}

@@ -281,7 +281,7 @@ impl Image {
 
     /// A failed reservation leaves half-written tables only when the host failed: then the image
     /// is given up. Counts that forbid it are reported and nothing is lost.
-    fn poison_unless_full<T>(&self, result: Result<T>) -> Result<T> {
+    pub(super) fn poison_unless_full<T>(&self, result: Result<T>) -> Result<T> {
         match &result {
             Err(Error::Storage { .. }) => self.poison.guard(result),
             _ => result,
