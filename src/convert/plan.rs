@@ -1,0 +1,147 @@
+//! What has to be done with each part of the disk: copy it, write zeros, or leave it alone.
+
+use std::sync::Arc;
+
+use super::source::Source;
+use super::{ConvertError, ConvertOptions};
+
+/// Bytes of a piece, unless the target's units or `-S` are larger.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Largest run asked about at once.
+const STATUS_BYTES_MAX: u64 = 1 << 40;
+
+/// What to do with a piece.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Read and write.
+    Copy,
+    /// Make the target read as zeros.
+    Zero,
+}
+
+/// A piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) action: Action,
+}
+
+/// What a run of the sources demands; `None` is "leave alone".
+type Demand = Option<Action>;
+
+/// Walks over the sources and yields pieces in guest order.
+#[derive(Debug)]
+pub(super) struct Planner<'a> {
+    source: &'a Source<'a>,
+    options: &'a ConvertOptions,
+    /// Units the target allocates: pieces start and end at their borders.
+    unit: u64,
+    piece: u64,
+    at: u64,
+    /// The rest of a run, not yet cut.
+    run: Option<Piece>,
+}
+
+/// Granularity at which zeros are looked for in data: whole units of the target.
+pub(super) fn grain(options: &ConvertOptions) -> u64 {
+    let unit = options.target_cluster.max(1);
+    options.sparse.max(1).div_ceil(unit) * unit
+}
+
+/// Bytes of the largest piece.
+pub(super) fn piece_bytes(options: &ConvertOptions) -> u64 {
+    let grain = grain(options);
+    PIECE_BYTES.max(grain) / grain * grain
+}
+
+impl<'a> Planner<'a> {
+    pub(super) fn new(source: &'a Source<'a>, options: &'a ConvertOptions) -> Self {
+        let unit = options.target_cluster.max(1);
+        Self { source, options, unit, piece: piece_bytes(options), at: 0, run: None }
+    }
+
+    fn demand_at(&self, at: u64, len: u64) -> Result<(Demand, u64), ConvertError> {
+        if self.options.sparse == 0 {
+            return Ok((Some(Action::Copy), len));
+        }
+        let status = |len, top_only| {
+            self.source
+                .status_at(at, len, top_only)
+                .map_err(|source| ConvertError::Status { offset: at, source: Arc::new(source) })
+        };
+        match self.options.target_backing {
+            Some(backing) if at < backing => {
+                let status = status(len.min(backing - at), true)?;
+                let demand = match (status.present, status.zero) {
+                    (false, _) => None,
+                    (true, true) => Some(Action::Zero),
+                    (true, false) => Some(Action::Copy),
+                };
+                Ok((demand, status.len))
+            }
+            backing => {
+                let status = status(len, false)?;
+                let reads_zero = self.options.target_is_zero || backing.is_some();
+                let zero = if reads_zero { None } else { Some(Action::Zero) };
+                Ok((if status.zero { zero } else { Some(Action::Copy) }, status.len))
+            }
+        }
+    }
+
+    /// The next run, its end moved to a border of the target's units: a unit that needs any
+    /// copying is copied whole.
+    fn next_run(&mut self) -> Result<Option<Piece>, ConvertError> {
+        let size = self.source.size();
+        while self.at < size {
+            let start = self.at;
+            let (mut demand, len) = self.demand_at(start, (size - start).min(STATUS_BYTES_MAX))?;
+            let mut end = start + len;
+            if end < size && !end.is_multiple_of(self.unit) {
+                let below = end - end % self.unit;
+                if demand != Some(Action::Copy) && below > start {
+                    end = below;
+                } else {
+                    demand = Some(Action::Copy);
+                    end = (below + self.unit).min(size);
+                }
+            }
+            self.at = end;
+            if let Some(action) = demand {
+                return Ok(Some(Piece { offset: start, len: end - start, action }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn cut(&mut self, run: Piece) -> Piece {
+        if run.action == Action::Zero || run.len <= self.piece {
+            return run;
+        }
+        // Up to the next multiple of the piece size, so that all later pieces are aligned.
+        let len = (self.piece - run.offset % self.piece).min(run.len);
+        if len < run.len {
+            let rest = Piece { offset: run.offset + len, len: run.len - len, ..run };
+            self.run = Some(rest);
+        }
+        Piece { len, ..run }
+    }
+}
+
+impl Iterator for Planner<'_> {
+    type Item = Result<Piece, ConvertError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let run = match self.run.take() {
+            Some(rest) => rest,
+            None => match self.next_run() {
+                Ok(run) => run?,
+                Err(error) => {
+                    self.at = self.source.size(); // no more after an error
+                    return Some(Err(error));
+                }
+            },
+        };
+        Some(Ok(self.cut(run)))
+    }
+}
