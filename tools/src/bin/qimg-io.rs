@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The program `qimg-io`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::io::run(&std::env::args_os().collect::<Vec<_>>()).into()
+}

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The program `qimg`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tools::program::run(&std::env::args_os().collect::<Vec<_>>()).into()
+}

@@ -1,0 +1,60 @@
+//! The command line of `qimg`: one verb, its flags, and the words they are made of.
+
+pub mod cache;
+pub mod image;
+pub mod keyval;
+pub mod output;
+pub mod size;
+pub mod tree;
+pub mod usage;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map};
+
+/// qcow2 images and external snapshot chains, with the habits of qemu-img.
+///
+/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `chain show` and `demo`
+/// have no counterpart there.
+#[derive(Debug, Parser)]
+#[command(
+    name = "qimg",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    infer_long_args = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a new image
+    Create(create::Args),
+    /// Say what an image is: format, sizes, backing file
+    Info(info::Args),
+    /// Check the consistency of an image's metadata
+    Check(check::Args),
+    /// List what is allocated where, through the whole chain
+    Map(map::Args),
+    /// Copy images into a new one, in another format if wanted
+    Convert(convert::Args),
+    /// Compare what two images show
+    Compare(compare::Args),
+    /// Say how one guest offset resolves, layer by layer and bit by bit
+    Explain(explain::Args),
+    /// Look at a chain of images
+    Chain(chain::Args),
+    /// Build a chain over a real file system, write through it, prove the contents
+    Demo(demo::Args),
+    /// A verb this program does not know, or does not know yet.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}

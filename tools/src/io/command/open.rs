@@ -1,0 +1,139 @@
+//! `open`, `close` and `reopen`.
+
+use std::ffi::OsStr;
+
+use super::{Command, Invocation, Problem};
+use crate::failure::Failure;
+use crate::io::getopt::Parsed;
+use crate::io::session::{self, Session, Settings};
+
+/// `open`
+pub const OPEN: Command = Command {
+    name: "open",
+    short: "o",
+    fewest: 1,
+    most: None,
+    arguments: "[-rsCnkU] [-t cache] [-d discard] [-o options] [path]",
+    summary: "open the file specified by path",
+    details: OPEN_DETAILS,
+    needs_image: false,
+    run: open,
+};
+
+/// `close`
+pub const CLOSE: Command = Command {
+    name: "close",
+    short: "c",
+    fewest: 0,
+    most: Some(0),
+    arguments: "",
+    summary: "close the current open file",
+    details: "",
+    needs_image: true,
+    run: close,
+};
+
+/// `reopen`
+pub const REOPEN: Command = Command {
+    name: "reopen",
+    short: "reopen",
+    fewest: 0,
+    most: None,
+    arguments: "[(-r|-w)] [-c cache] [-o options]",
+    summary: "reopens an image with new options",
+    details: REOPEN_DETAILS,
+    needs_image: true,
+    run: reopen,
+};
+
+const OPEN_DETAILS: &str = " \
+ -d  discard mode
+ -n  short for -t none
+ -o  image options, such as driver=qcow2,file.filename=PATH
+ -r  read-only
+ -s  write to a temporary overlay
+ -t  cache mode
+ -U  without locks (read-only)
+ -i, -k are accepted and have no effect; -C (copy-on-read) is not offered
+";
+
+const REOPEN_DETAILS: &str = " \
+ -c  cache mode
+ -r  read-only
+ -w  read-write
+ -o (driver options) is not offered
+";
+
+fn complain(failure: &Failure) -> Problem {
+    Problem::Complained(format!("qimg-io: {failure}"))
+}
+
+fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
+    let parsed = invocation.parse("Cd:i:kno:rst:U")?;
+    if session.has_image() {
+        return Err(Problem::Complained("qimg-io: file open already, try 'help close'".into()));
+    }
+    let settings = settings(&parsed).map_err(|reason| complain(&Failure::new(reason)))?;
+    let opened = match (parsed.operands.as_slice(), parsed.value('o')) {
+        ([], Some(options)) => session.open(OsStr::new(options), None, true, settings),
+        ([path], None) => session.open(OsStr::new(path), None, false, settings),
+        ([path], Some(options)) => {
+            let format = options.strip_prefix("driver=").filter(|rest| !rest.contains(','));
+            let Some(format) = format else {
+                return Err(complain(&Failure::new(
+                    "open: with a path, -o may only be driver=FMT; else name file.filename there",
+                )));
+            };
+            session.open(OsStr::new(path), Some(format), false, settings)
+        }
+        _ => return Err(Problem::Usage),
+    };
+    opened.map_err(|failure| complain(&failure))
+}
+
+fn settings(parsed: &Parsed) -> Result<Settings, String> {
+    session::check_discard(parsed.value('d'))?;
+    session::check_aio(parsed.value('i'))?;
+    if parsed.has('C') {
+        return Err(session::COPY_ON_READ.into());
+    }
+    let cache = match parsed.value('t') {
+        Some(mode) => session::cache_mode(mode)?,
+        None if parsed.has('n') => crate::args::cache::CacheMode::None,
+        None => Settings::default().cache,
+    };
+    Ok(Settings {
+        read_only: parsed.has('r'),
+        snapshot: parsed.has('s'),
+        force_share: parsed.has('U'),
+        cache,
+        ..Settings::default()
+    })
+}
+
+fn close(session: &mut Session<'_>, _: &Invocation<'_>) -> Result<(), Problem> {
+    session.close().map_err(|failure| complain(&failure))
+}
+
+fn reopen(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
+    let parsed = invocation.parse("c:o:rw")?;
+    if !parsed.operands.is_empty() {
+        return Err(Problem::Usage);
+    }
+    let refuse = |reason: &str| Err(complain(&Failure::new(reason)));
+    if parsed.has('r') && parsed.has('w') {
+        return refuse("Only one -r/-w option may be given");
+    }
+    if parsed.has('o') {
+        return refuse("reopen: -o is not offered; close the image and open it with -o");
+    }
+    let cache = match parsed.value('c').map(session::cache_mode).transpose() {
+        Ok(cache) => cache,
+        Err(reason) => return refuse(&reason),
+    };
+    let changed = session.reopen(|settings| {
+        settings.read_only = parsed.has('r') || (settings.read_only && !parsed.has('w'));
+        settings.cache = cache.unwrap_or(settings.cache);
+    });
+    changed.map_err(|failure| complain(&failure))
+}

@@ -1,0 +1,220 @@
+//! Opening what the user named, under the policy its flags ask for.
+
+use std::io;
+use std::path::Path;
+
+use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use tempfile::TempDir;
+
+use crate::args::image::ImageArg;
+use crate::failure::Failure;
+
+/// Bytes of a file that a guess looks at.
+const HEAD_BYTES: u64 = 8;
+
+/// How to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// Refuse writes.
+    pub read_only: bool,
+    /// `-U`: take no locks.
+    pub force_share: bool,
+    /// `--probe-backing`: guess formats that overlays do not name.
+    pub probe_backing: bool,
+    /// Open the layers below too.
+    pub backing: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { read_only: false, force_share: false, probe_backing: false, backing: true }
+    }
+}
+
+impl How {
+    /// Read-only, with everything else as usual.
+    #[must_use]
+    pub fn reading(force_share: bool, probe_backing: bool) -> Self {
+        Self { read_only: true, force_share, probe_backing, backing: true }
+    }
+}
+
+/// An open image.
+#[derive(Debug)]
+pub struct Opened {
+    chain: Chain,
+    format: Format,
+    probed: bool,
+    read_only: bool,
+    /// The overlay that takes the writes and goes away, if there is one.
+    _scratch: Option<TempDir>,
+}
+
+impl Opened {
+    /// The chain.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Gives the chain away.
+    #[must_use]
+    pub fn into_chain(self) -> Chain {
+        self.chain
+    }
+
+    /// Format of the image the user named.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    fn guessed_raw(&self) -> bool {
+        self.probed && self.format == Format::Raw
+    }
+
+    /// What to say when the format was guessed, and guessed raw, and writes are possible.
+    #[must_use]
+    pub fn warning(&self, name: &str) -> Option<String> {
+        (self.guessed_raw() && !self.read_only).then(|| {
+            format!(
+                "WARNING: Image format was not specified for '{name}' and probing guessed raw.\n         \
+                 Automatically detecting the format is dangerous for raw images, write operations \
+                 on block 0 will be restricted.\n         \
+                 Specify the 'raw' format explicitly to remove the restrictions.\n"
+            )
+        })
+    }
+
+    /// Whether this write would make the next guess come out differently.
+    #[must_use]
+    pub fn would_change_format(&self, offset: u64, bytes: &[u8]) -> bool {
+        if !self.guessed_raw() || offset >= HEAD_BYTES {
+            return false;
+        }
+        let mut head = [0; HEAD_BYTES as usize];
+        let at = offset as usize; // within the head
+        if self.chain.read_at(0, &mut head).is_err() {
+            return true; // cannot be ruled out
+        }
+        let len = bytes.len().min(head.len() - at);
+        head[at..at + len].copy_from_slice(&bytes[..len]);
+        Format::probe(&head) != Format::Raw
+    }
+}
+
+/// Opens an image. The error is the reason, without the name of the image.
+///
+/// # Errors
+/// The file, one of the layers below it, or the format is not acceptable.
+pub fn open(image: &ImageArg, how: &How) -> Result<Opened, String> {
+    if (how.force_share || image.force_share) && !(how.read_only || image.read_only) {
+        return Err("force-share=on can only be used with read-only images".into());
+    }
+    let (format, probed) = format_of(image)?;
+    let read_only = how.read_only || image.read_only;
+    let chain = Chain::open(&image.path, &options(image, how, format, read_only))
+        .map_err(|error| explain(&error))?;
+    Ok(Opened { chain, format, probed, read_only, _scratch: None })
+}
+
+/// Opens a temporary overlay on top of the image, for writes that nobody wants to keep.
+///
+/// # Errors
+/// As for [`open`], or the overlay cannot be made.
+pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
+    let (format, probed) = format_of(image)?;
+    let below = open(image, &How { read_only: true, ..*how })?;
+    let size = below.chain.virtual_size();
+    drop(below);
+    let folder = TempDir::new().map_err(|error| os_text(&error))?;
+    let path = folder.path().join("overlay.qcow2");
+    let base = image.path.canonicalize().map_err(|error| os_text(&error))?;
+    let base = base.to_str().ok_or("a temporary overlay needs a path in UTF-8")?.to_owned();
+    let qcow2 = qimg::create::Qcow2Options {
+        backing: Some((base, format.to_string())),
+        ..Default::default()
+    };
+    let new = qimg::create::CreateOptions {
+        format: Format::Qcow2,
+        virtual_size: size,
+        qcow2,
+        reserve: false,
+    };
+    qimg::create::create(&path, &new).map_err(|error| error.to_string())?;
+    let scratch = ImageArg { path, format: Some(Format::Qcow2), ..image.clone() };
+    let how = How { read_only: false, force_share: false, ..*how };
+    let chain = Chain::open(&scratch.path, &options(&scratch, &how, Format::Qcow2, false))
+        .map_err(|error| explain(&error))?;
+    Ok(Opened { chain, format, probed, read_only: false, _scratch: Some(folder) })
+}
+
+/// The format of an image and whether it was guessed.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn format_of(image: &ImageArg) -> Result<(Format, bool), String> {
+    match image.format {
+        Some(format) => Ok((format, false)),
+        None => Ok((probe(&image.path)?, true)),
+    }
+}
+
+fn probe(path: &Path) -> Result<Format, String> {
+    qimg::probe::probe(path)
+        .map_err(|error| format!("Could not open '{}': {}", path.display(), os_text(&error)))
+}
+
+fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> OpenOptions {
+    let policy = Policy::new()
+        .probe(how.probe_backing)
+        .locking(!image.no_locks)
+        .force_share(how.force_share || image.force_share);
+    OpenOptions::new().format(format).read_only(read_only).policy(policy).backing(how.backing)
+}
+
+/// Opens an image for a verb, with its words for failure.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_for_verb(image: &ImageArg, how: &How) -> Result<Opened, Failure> {
+    open(image, how)
+        .map_err(|reason| Failure::new(format!("Could not open '{}': {reason}", image.name)))
+}
+
+/// Why a chain did not open, with the flag that helps where there is one.
+fn explain(error: &qimg::chain::Error) -> String {
+    use qimg::chain::{Error, Missing};
+    let hint = match error {
+        Error::Missing { what: Missing::BackingFormat, .. } => {
+            "; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with --probe-backing"
+        }
+        Error::Backing { .. } => "; 'qimg info' shows the names without opening them",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+/// The deepest reason of a failure: the host's words where the host failed, as qemu-io prints
+/// them, otherwise the error itself.
+#[must_use]
+pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(host) = error.downcast_ref::<io::Error>() {
+            return os_text(host);
+        }
+        next = error.source();
+    }
+    error.to_string()
+}
+
+/// The host's words for an error, without the number behind them.
+#[must_use]
+pub fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}

@@ -1,0 +1,79 @@
+//! `qimg`: from the command line to a verb and back to an exit code.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::Parser;
+
+use crate::args::usage::{self, Refusal};
+use crate::args::{Cli, Verb};
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::verb;
+
+/// Verbs of qemu-img that this program will learn.
+const LATER: [&str; 9] =
+    ["commit", "rebase", "resize", "snapshot", "measure", "bench", "dd", "amend", "bitmap"];
+
+/// Runs the program with these arguments (the first is its name) and returns its exit code.
+pub fn run(arguments: &[OsString]) -> u8 {
+    let outcome = match Cli::try_parse_from(arguments) {
+        Ok(cli) => dispatch(cli.verb),
+        Err(error) => refuse(arguments, &error),
+    };
+    finish("qimg", outcome)
+}
+
+/// Prints the failure, if that is what it is, and returns the exit code.
+pub fn finish(program: &str, outcome: Outcome) -> u8 {
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                // Nothing can be done when even standard error is gone.
+                let _ = writeln!(std::io::stderr(), "{program}: {}", one_line(message));
+            }
+            failure.code()
+        }
+    }
+}
+
+/// File names may hold line ends; a message is one line all the same.
+fn one_line(message: &str) -> String {
+    message.replace('\n', "\\n")
+}
+
+fn refuse(arguments: &[OsString], error: &clap::Error) -> Outcome {
+    let verb =
+        arguments.get(1).and_then(|verb| verb.to_str()).filter(|verb| !verb.starts_with('-'));
+    match usage::refusal("qimg", verb.unwrap_or_default(), error) {
+        Refusal::Wrong(failure) => Err(failure),
+        Refusal::Text(text) => {
+            std::io::stdout().write_all(text.as_bytes())?;
+            Ok(exit::SUCCESS)
+        }
+    }
+}
+
+fn dispatch(verb: Verb) -> Outcome {
+    match verb {
+        Verb::Create(args) => verb::create::run(&args),
+        Verb::Info(args) => verb::info::run(&args),
+        Verb::Check(args) => verb::check::run(&args),
+        Verb::Map(args) => verb::map::run(&args),
+        Verb::Convert(args) => verb::convert::run(&args),
+        Verb::Compare(args) => verb::compare::run(&args),
+        Verb::Explain(args) => verb::explain::run(&args),
+        Verb::Chain(args) => verb::chain::run(&args),
+        Verb::Demo(args) => verb::demo::run(&args),
+        Verb::Other(words) => Err(unknown_verb(&words)),
+    }
+}
+
+fn unknown_verb(words: &[OsString]) -> Failure {
+    let name = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+    if LATER.contains(&name.as_ref()) {
+        return Failure::new(format!("{name} is not offered yet; use 'qemu-img {name}'"));
+    }
+    Failure::usage("qimg", "", &format!("Command not found: {name}"))
+}

@@ -1,0 +1,6 @@
+//! How the programs say things: amounts, JSON, progress.
+
+pub mod bytes;
+pub mod json;
+pub mod progress;
+pub mod snapshots;

@@ -1,0 +1,148 @@
+//! Progress: the bytes `-p` prints in qemu-img, or a bar for people at a terminal.
+
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows how far a long operation is.
+#[derive(Debug)]
+pub struct Progress {
+    shown: Shown,
+    total: u64,
+    done: u64,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Nothing,
+    /// `-p`: percentages on standard output, one each time it moved by `step` percent.
+    Lines {
+        step: f64,
+        last: f64,
+    },
+    /// No `-p`, but somebody is looking at standard error.
+    Bar(ProgressBar),
+}
+
+/// Percent a conversion moves before it prints again.
+pub const CONVERT_STEP: f64 = 1.0;
+/// Percent a comparison moves before it prints again.
+pub const COMPARE_STEP: f64 = 2.0;
+
+impl Progress {
+    /// Decides by the flags: `-q` shows nothing, `-p` prints percentages, and otherwise a bar
+    /// appears if standard error is a terminal.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> io::Result<Self> {
+        let shown = match (quiet, lines) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Lines { step, last: 0.0 },
+            (false, false) if io::stderr().is_terminal() => Shown::Bar(bar(total)),
+            (false, false) => Shown::Nothing,
+        };
+        let progress = Self { shown, total, done: 0 };
+        if let Shown::Lines { .. } = progress.shown {
+            print(0.0)?;
+        }
+        Ok(progress)
+    }
+
+    /// `done` bytes (or whatever `total` counts) are behind us.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn set(&mut self, done: u64) -> io::Result<()> {
+        self.done = done;
+        let now = percent(done, self.total);
+        match &mut self.shown {
+            Shown::Lines { step, last } if now - *last >= *step => {
+                *last = now;
+                print(now)
+            }
+            Shown::Bar(bar) => {
+                bar.set_position(done);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Advances by `more`.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn add(&mut self, more: u64) -> io::Result<()> {
+        self.set(self.done.saturating_add(more))
+    }
+
+    /// Everything is done: shows 100 percent.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn complete(&self) -> io::Result<()> {
+        match self.shown {
+            Shown::Lines { last, .. } if last < 100.0 => print(100.0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the line, after success and after failure alike.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn end(self) -> io::Result<()> {
+        match self.shown {
+            Shown::Nothing => Ok(()),
+            Shown::Lines { .. } => {
+                let mut out = io::stdout();
+                out.write_all(b"\n")?;
+                out.flush()
+            }
+            Shown::Bar(bar) => {
+                bar.finish_and_clear();
+                Ok(())
+            }
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "two decimals are shown")]
+fn percent(done: u64, total: u64) -> f64 {
+    if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
+}
+
+fn print(percent: f64) -> io::Result<()> {
+    let mut out = io::stdout();
+    write!(out, "{}", line(percent))?;
+    out.flush()
+}
+
+fn line(percent: f64) -> String {
+    format!("    ({percent:.2}/100%)\r")
+}
+
+fn bar(total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{bar:40} {percent:>3}%  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
+    );
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(5));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar, // the default style will do
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_one_scripts_parse() {
+        assert_eq!(line(0.0), "    (0.00/100%)\r");
+        assert_eq!(line(percent(1, 3)), "    (33.33/100%)\r");
+        assert_eq!(line(percent(5, 5)), "    (100.00/100%)\r");
+        assert_eq!(line(percent(0, 0)), "    (100.00/100%)\r");
+    }
+}

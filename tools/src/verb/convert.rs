@@ -1,0 +1,76 @@
+//! `qimg convert`: copies images into a new one.
+
+mod args;
+mod checks;
+mod target;
+
+use std::sync::Mutex;
+
+use qimg::chain::Chain;
+use qimg::convert::{ConvertError, convert};
+
+pub use args::Args;
+
+use crate::args::image::ImageArg;
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::open::{How, open_for_verb};
+use crate::report::progress::{CONVERT_STEP, Progress};
+use checks::Plan;
+use target::Target;
+
+/// Runs the verb.
+///
+/// # Errors
+/// Flags that do not go together, images that cannot be opened or made, reads or writes that
+/// fail. A target that was begun is left behind.
+pub fn run(args: &Args) -> Outcome {
+    if let Some(text) = checks::help(args)? {
+        std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())?;
+        return Ok(exit::SUCCESS);
+    }
+    let plan = checks::plan(args)?;
+    let sources = open_sources(args, &plan)?;
+    let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
+    let target = Target::prepare(args, &plan, size)?;
+    copy(args, &plan, &sources, &target)?;
+    target.finish(&plan)?;
+    Ok(exit::SUCCESS)
+}
+
+fn open_sources(args: &Args, plan: &Plan) -> Result<Vec<Chain>, Failure> {
+    let how = How::reading(args.force_share, args.probe_backing);
+    let open = |image: &ImageArg| Ok(open_for_verb(image, &how)?.into_chain());
+    plan.sources.iter().map(open).collect()
+}
+
+fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<(), Failure> {
+    let total = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
+    let progress = Mutex::new(Progress::start(args.quiet, args.progress, CONVERT_STEP, total)?);
+    let report = |behind: u64| {
+        if let Ok(mut progress) = progress.lock() {
+            // A terminal that went away must not stop the copy.
+            let _ = progress.set(behind);
+        }
+    };
+    let copied = convert(sources, target.chain(), &target.options(args, plan), &report);
+    if let Ok(progress) = progress.into_inner() {
+        if copied.is_ok() {
+            progress.complete()?;
+        }
+        progress.end()?;
+    }
+    let done = copied.map_err(|error| match error {
+        ConvertError::TargetTooSmall { .. } => {
+            Failure::new("output file is smaller than input file")
+        }
+        other => Failure::new(other.to_string()),
+    })?;
+    if done.unreadable > 0 {
+        eprintln!(
+            "qimg: warning: {} bytes could not be read and were replaced by zeros",
+            done.unreadable
+        );
+    }
+    Ok(())
+}

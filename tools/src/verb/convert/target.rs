@@ -1,0 +1,101 @@
+//! The target of a copy: made or found, opened, and finished.
+
+use qimg::chain::{Chain, Policy};
+use qimg::convert::ConvertOptions;
+use qimg::create::{backing_size, create};
+
+use super::Args;
+use super::checks::Plan;
+use crate::args::image::{ImageArg, format_named};
+use crate::creation::settings;
+use crate::failure::Failure;
+use crate::open::{How, open_for_verb};
+
+/// An open target.
+#[derive(Debug)]
+pub(super) struct Target {
+    chain: Chain,
+    /// Made just now: reads as zeros, unless there is a backing file.
+    fresh: bool,
+    /// Size of the backing file that shows through, if there is one.
+    backing: Option<u64>,
+    /// Bytes of the units it allocates.
+    cluster: u64,
+}
+
+impl Target {
+    pub(super) fn prepare(args: &Args, plan: &Plan, size: u64) -> Result<Self, Failure> {
+        let image = argument(args, plan)?;
+        let backing = backing(args, plan, &image)?;
+        if !args.no_create {
+            make(plan, &image, size)?;
+        }
+        let how = How { probe_backing: args.probe_backing, ..How::default() };
+        let opened = open_for_verb(&image, &how)?;
+        let cluster = cluster_size(opened.chain());
+        Ok(Self { chain: opened.into_chain(), fresh: !args.no_create, backing, cluster })
+    }
+
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    pub(super) fn options(&self, args: &Args, plan: &Plan) -> ConvertOptions {
+        ConvertOptions {
+            sparse: plan.sparse,
+            readers: plan.parallel,
+            // Where bytes of a raw target lie does not depend on the order of writes.
+            out_of_order: args.oob_writes || self.cluster == 1,
+            target_is_zero: self.backing.is_none() && (self.fresh || args.target_is_zero),
+            target_backing: self.backing,
+            target_cluster: self.cluster,
+            salvage: args.salvage,
+        }
+    }
+
+    /// Writes back what is not on the host yet.
+    pub(super) fn finish(self, plan: &Plan) -> Result<(), Failure> {
+        // Metadata of a qcow2 target is written by a flush; a raw one has none.
+        if plan.target_cache.ignores_flushes() && self.cluster == 1 {
+            return Ok(());
+        }
+        self.chain.close().map_err(|error| Failure::new(format!("error while flushing: {error}")))
+    }
+}
+
+fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
+    if args.target_image_opts {
+        return ImageArg::parse(&plan.target, None, true);
+    }
+    ImageArg::parse(&plan.target, Some(plan.target_format.name()), false)
+}
+
+/// The size of the backing file of the target, which must be readable.
+fn backing(args: &Args, plan: &Plan, image: &ImageArg) -> Result<Option<u64>, Failure> {
+    let name = plan.options.get("backing_file");
+    let format = plan.options.get("backing_fmt");
+    let (Some(name), Some(format)) = (name, format) else { return Ok(None) };
+    let parsed = format_named(format).ok_or_else(|| {
+        Failure::new(format!("Could not open '{name}': Unknown driver '{format}'"))
+    })?;
+    let policy = Policy::new().probe(args.probe_backing);
+    backing_size(&image.path, name, parsed, policy)
+        .map(Some)
+        .map_err(|error| Failure::new(format!("Could not open '{name}': {error}")))
+}
+
+fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {
+    let mut options = plan.options.clone();
+    options.set("size", size.to_string());
+    let refuse = |reason: String| {
+        let format = plan.target_format;
+        Failure::new(format!("{}: error while converting {format}: {reason}", image.name))
+    };
+    let new = settings::create_options(plan.target_format, &options).map_err(refuse)?;
+    create(&image.path, &new).map_err(|error| refuse(settings::words(&error)))
+}
+
+/// Bytes of the units the target allocates; 1 for raw files.
+fn cluster_size(chain: &Chain) -> u64 {
+    chain.top().header().map_or(1, |header| header.geometry().cluster_bytes())
+}

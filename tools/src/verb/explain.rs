@@ -1,0 +1,126 @@
+//! `qimg explain`: how one guest offset resolves, layer by layer and bit by bit.
+
+mod human;
+mod json;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use qimg::chain::{Chain, Layer, Status};
+use qimg::engine::Explanation;
+
+use crate::args::image::ImageArg;
+use crate::args::output::Output;
+use crate::args::size;
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::open::{How, open_for_verb};
+use crate::report::json::pretty;
+
+/// The command line of `qimg explain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Format of the image (guessed when absent)
+    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
+    format: Option<String>,
+    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
+    #[arg(long)]
+    image_opts: bool,
+    /// Guess the format of backing files whose overlay does not name it (unsafe)
+    #[arg(long)]
+    probe_backing: bool,
+    /// Take no locks: the image may be in use
+    #[arg(short = 'U', long)]
+    force_share: bool,
+    /// human or json
+    #[arg(long, value_name = "FORM", allow_hyphen_values = true)]
+    output: Option<String>,
+    /// Short for --output=json
+    #[arg(long)]
+    json: bool,
+    /// Image file, then the guest offset: bytes, or with a suffix k, M, G, T, P, E
+    #[arg(value_name = "FILE OFFSET")]
+    words: Vec<OsString>,
+}
+
+/// How an offset resolves in a whole chain.
+pub(crate) struct Resolution<'a> {
+    /// The chain.
+    pub(crate) chain: &'a Chain,
+    /// The guest offset.
+    pub(crate) offset: u64,
+    /// Who answers.
+    pub(crate) status: Status,
+    /// What each layer says, top first.
+    pub(crate) layers: Vec<LayerView<'a>>,
+}
+
+/// What one layer says about the offset.
+pub(crate) struct LayerView<'a> {
+    /// The layer.
+    pub(crate) layer: &'a Layer,
+    /// Whether the layers above leave the question to this one.
+    pub(crate) asked: bool,
+    /// The entries that decide; `None` for raw layers and offsets behind the layer's end.
+    pub(crate) explanation: Option<Explanation>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// The image cannot be opened or its tables cannot be read; an offset outside the disk.
+pub fn run(args: &Args) -> Outcome {
+    let [file, offset] = args.words.as_slice() else {
+        let message = "Expecting an image file name and a guest offset";
+        return Err(Failure::usage("qimg", "explain", message));
+    };
+    let output = match args.json {
+        true => Output::Json,
+        false => Output::parse("explain", args.output.as_deref())?,
+    };
+    let text = offset.to_string_lossy();
+    let offset = size::parse(&text).map_err(|_| {
+        Failure::usage("qimg", "explain", &format!("Invalid guest offset: '{text}'"))
+    })?;
+    let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
+    let opened = open_for_verb(&image, &How::reading(args.force_share, args.probe_backing))?;
+    let size = opened.chain().virtual_size();
+    if offset >= size {
+        return Err(Failure::new(format!(
+            "guest offset {offset} lies outside the disk of '{}', which has {size} bytes",
+            image.name
+        )));
+    }
+    let resolution = resolve(opened.chain(), offset)?;
+    let text = match output {
+        Output::Human => human::render(&resolution),
+        Output::Json => format!("{}\n", pretty(&json::Answer::from(&resolution))?),
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(exit::SUCCESS)
+}
+
+/// Asks every layer.
+///
+/// # Errors
+/// A table cannot be read.
+pub(crate) fn resolve(chain: &Chain, offset: u64) -> Result<Resolution<'_>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+    let status = chain.status_at(offset, 1).map_err(|error| failed(&error))?;
+    let view = |(depth, layer): (usize, _)| -> Result<LayerView<'_>, Failure> {
+        let layer: &Layer = layer;
+        let explanation = match layer.image() {
+            Some(image) if offset < image.virtual_size() => {
+                Some(image.explain(offset).map_err(|error| {
+                    Failure::new(format!("'{}': {error}", layer.path().display()))
+                })?)
+            }
+            _ => None,
+        };
+        Ok(LayerView { layer, asked: depth <= status.depth, explanation })
+    };
+    let layers = chain.layers().enumerate().map(view).collect::<Result<_, _>>()?;
+    Ok(Resolution { chain, offset, status, layers })
+}
+
+pub(crate) use human::render;
