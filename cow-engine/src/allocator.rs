@@ -191,11 +191,6 @@ impl Allocator {
         hooks.into_iter().filter_map(place).collect()
     }
 
-    pub(crate) fn is_dirty(&self) -> bool {
-        let books = self.lock();
-        books.ledger.is_dirty() || !books.unpublished.is_empty()
-    }
-
     /// Whether so many clusters wait to be counted down that a flush is due.
     pub(crate) fn wants_flush(&self) -> bool {
         self.lock().unpublished.len() >= 4096

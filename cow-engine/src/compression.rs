@@ -76,6 +76,10 @@ impl Image {
 }
 
 /// Inflates into exactly `cluster`. The outer error says that the type is compiled out.
+#[cfg_attr(
+    not(any(feature = "deflate", feature = "zstd")),
+    expect(unused_variables, reason = "without any decoder nothing looks at the bytes")
+)]
 fn inflate_into(
     compression: CompressionType,
     compressed: &[u8],

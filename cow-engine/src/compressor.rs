@@ -1,6 +1,8 @@
 //! Compressing clusters: the part of a compressed write that needs no image and no lock, so that
 //! many threads can do it at once.
 
+use core::fmt::Debug;
+
 use qcow2_format::CompressionType;
 
 #[cfg(feature = "deflate")]
@@ -10,23 +12,37 @@ use crate::compression::Squeezer;
 use crate::error::{Error, Feature, Result};
 
 /// Level of deflate whose ratio is that of the reference implementation.
+#[cfg(feature = "deflate")]
 const DEFLATE_LEVEL: u32 = 6;
 /// Level of zstd that the reference implementation uses.
+#[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 3;
 
 /// Compresses clusters of one image; make one per thread.
 #[derive(Debug)]
 pub struct Compressor {
-    method: Method,
+    method: Box<dyn Method>,
     blob: Vec<u8>,
 }
 
-#[derive(Debug)]
-enum Method {
-    #[cfg(feature = "deflate")]
-    Deflate(Box<Deflater>),
-    #[cfg(feature = "zstd")]
-    Zstd(Box<Squeezer>),
+/// A way to compress. A trait rather than an enum, so that none of them needs to be compiled in.
+trait Method: Debug + Send {
+    /// Compresses `cluster` into `blob` and returns the length; `None` when it does not fit.
+    fn compress(&mut self, cluster: &[u8], blob: &mut [u8]) -> Option<usize>;
+}
+
+#[cfg(feature = "deflate")]
+impl Method for Deflater {
+    fn compress(&mut self, cluster: &[u8], blob: &mut [u8]) -> Option<usize> {
+        self.deflate(cluster, blob)
+    }
+}
+
+#[cfg(feature = "zstd")]
+impl Method for Squeezer {
+    fn compress(&mut self, cluster: &[u8], blob: &mut [u8]) -> Option<usize> {
+        self.squeeze(cluster, blob)
+    }
 }
 
 impl Compressor {
@@ -35,17 +51,7 @@ impl Compressor {
     /// # Errors
     /// The type is compiled out.
     pub fn new(compression: CompressionType, cluster_bytes: u64) -> Result<Self> {
-        let method = match compression {
-            #[cfg(feature = "deflate")]
-            CompressionType::Deflate => Method::Deflate(Box::new(Deflater::new(DEFLATE_LEVEL))),
-            #[cfg(feature = "zstd")]
-            CompressionType::Zstd => match Squeezer::new(ZSTD_LEVEL) {
-                Some(squeezer) => Method::Zstd(Box::new(squeezer)),
-                None => return Err(unsupported(compression)),
-            },
-            #[cfg(not(all(feature = "deflate", feature = "zstd")))]
-            _ => return Err(unsupported(compression)),
-        };
+        let method = method(compression)?;
         // A blob must save at least a byte, or the cluster is stored as it is.
         let room = usize::try_from(cluster_bytes.saturating_sub(1)).unwrap_or(0);
         Ok(Self { method, blob: vec![0; room] })
@@ -53,13 +59,22 @@ impl Compressor {
 
     /// Compresses one whole cluster; `None` when it does not get smaller.
     pub fn compress(&mut self, cluster: &[u8]) -> Option<&[u8]> {
-        let len = match &mut self.method {
-            #[cfg(feature = "deflate")]
-            Method::Deflate(deflater) => deflater.deflate(cluster, &mut self.blob)?,
-            #[cfg(feature = "zstd")]
-            Method::Zstd(squeezer) => squeezer.squeeze(cluster, &mut self.blob)?,
-        };
+        let len = self.method.compress(cluster, &mut self.blob)?;
         self.blob.get(..len)
+    }
+}
+
+fn method(compression: CompressionType) -> Result<Box<dyn Method>> {
+    match compression {
+        #[cfg(feature = "deflate")]
+        CompressionType::Deflate => Ok(Box::new(Deflater::new(DEFLATE_LEVEL))),
+        #[cfg(feature = "zstd")]
+        CompressionType::Zstd => match Squeezer::new(ZSTD_LEVEL) {
+            Some(squeezer) => Ok(Box::new(squeezer)),
+            None => Err(unsupported(compression)),
+        },
+        #[cfg(not(all(feature = "deflate", feature = "zstd")))]
+        _ => Err(unsupported(compression)),
     }
 }
 

@@ -25,10 +25,6 @@ impl L1Table {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The entry, unallocated beyond the end of the table.
     pub(crate) fn get(&self, index: u64) -> L1Entry {
         let entry = usize::try_from(index).ok().and_then(|index| self.entries.get(index));
@@ -59,10 +55,6 @@ impl L1Table {
             .into_iter()
             .map(|index| (index, L1Entry::from_bits(self.entries[index].load(Ordering::Acquire))))
             .collect()
-    }
-
-    pub(crate) fn has_dirty(&self) -> bool {
-        !self.lock_dirty().is_empty()
     }
 
     fn lock_dirty(&self) -> MutexGuard<'_, BTreeSet<usize>> {

@@ -143,10 +143,6 @@ impl SliceCache {
             .collect()
     }
 
-    pub(crate) fn has_dirty(&self) -> bool {
-        !self.lock_dirty().is_empty()
-    }
-
     /// Whether so much is dirty that eviction will soon find nothing to evict.
     pub(crate) fn wants_flush(&self) -> bool {
         self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
@@ -216,7 +212,7 @@ mod tests {
         let dirty = cache.take_dirty();
         assert_eq!(dirty.len(), 1);
         assert_eq!(dirty[0].1[24..32], 77_u64.to_be_bytes());
-        assert!(!cache.has_dirty());
+        assert!(cache.take_dirty().is_empty());
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Compressed writes: packing, counts, distances, and what the real tools say of them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -23,8 +23,9 @@ pub struct WritePlan {
 pub enum WriteRun {
     /// Into clusters this image owns already; no entry changes.
     InPlace(InPlaceRun),
-    /// Into clusters that get a new entry.
-    Allocate(AllocateRun),
+    /// Into clusters that get a new entry. Boxed, so that plans of overwrites, the common ones,
+    /// stay small.
+    Allocate(Box<AllocateRun>),
 }
 
 /// A write into clusters that are normal and COPIED.

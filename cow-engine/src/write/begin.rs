@@ -129,7 +129,7 @@ impl Image {
         };
         let count = (count as usize).min(wanted.len());
         let run = self.allocate_run(&wanted[..count], &touched[..count], host, fresh)?;
-        pending.plan.runs.push(WriteRun::Allocate(run));
+        pending.plan.runs.push(WriteRun::Allocate(Box::new(run)));
         Ok(count)
     }
 
