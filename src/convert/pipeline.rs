@@ -158,7 +158,9 @@ impl<'a> Pipeline<'a> {
             return false;
         }
         (self.progress)(load.piece.offset + load.piece.len);
-        give.send(load.bytes).is_ok()
+        // Towards the end there are no readers left to take it.
+        let _ = give.send(load.bytes);
+        true
     }
 
     fn fetch(&self, piece: Piece, bytes: &mut Vec<u8>) -> Result<(), ConvertError> {
