@@ -1,7 +1,7 @@
-//! qcow2 images and external snapshot chains: one page of API over the crates of the house, and
-//! the operations on whole images that run in parallel over them.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod create;
