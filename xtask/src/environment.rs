@@ -21,32 +21,91 @@ const NEEDS: &[Need] = &[
     Need { program: "e2fsck", probe: "-V", package: "e2fsprogs" },
 ];
 
+/// Oldest major version of QEMU whose texts the tests compare with. Debian 12 has an older one;
+/// its backports have this.
+const QEMU_MAJOR_MIN: u32 = 10;
+
 /// Makes sure that every program is there. Root on Debian gets them installed and is told so;
 /// everybody else learns what is missing. Tests never pass by being skipped.
 pub(crate) fn ensure() -> Outcome {
+    let may_install = Path::new("/etc/debian_version").exists() && is_root()?;
     let absent = absent();
-    if absent.is_empty() {
-        return report_version();
+    if !absent.is_empty() {
+        let packages = packages_of(&absent);
+        if !may_install {
+            return Err(missing(&absent, &packages));
+        }
+        println!("installing {} (needed by the tests)", packages.join(" "));
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        install(&packages, None)?;
+        let still = self::absent();
+        if !still.is_empty() {
+            return Err(missing(&still, &packages));
+        }
     }
-    let packages = packages_of(&absent);
-    if !(Path::new("/etc/debian_version").exists() && is_root()?) {
-        return Err(missing(&absent, &packages));
+    if qemu_major()? < QEMU_MAJOR_MIN && may_install {
+        install_from_backports()?;
     }
-    println!("installing {} (needed by the tests)", packages.join(" "));
-    run(Command::new("apt-get").args(["update", "-qq"]))?;
-    run(Command::new("apt-get")
-        .args(["install", "-y", "-qq", "--no-install-recommends"])
-        .args(&packages)
-        .env("DEBIAN_FRONTEND", "noninteractive"))?;
-    let still = self::absent();
-    if still.is_empty() { report_version() } else { Err(missing(&still, &packages)) }
+    report_version()
 }
 
-/// Which QEMU the verdict is about.
+fn install(packages: &[&str], suite: Option<&str>) -> Outcome {
+    let mut command = Command::new("apt-get");
+    command.args(["install", "-y", "-qq", "--no-install-recommends"]);
+    if let Some(suite) = suite {
+        command.args(["-t", suite]);
+    }
+    run(command.args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Debian's own newer build of the tools, from the backports of the running release.
+fn install_from_backports() -> Outcome {
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let Some(codename) = codename(&release) else { return Ok(()) };
+    let suite = format!("{codename}-backports");
+    println!("installing qemu-utils from {suite} (the tests compare with QEMU {QEMU_MAJOR_MIN})");
+    let known = output_of(Command::new("apt-cache").arg("policy"))?;
+    if !known.contains(&format!("{suite}/main")) {
+        let source = format!(
+            "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: {suite}\nComponents: main\n\
+             Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        );
+        let path = format!("/etc/apt/sources.list.d/{suite}.sources");
+        println!("adding {path}");
+        std::fs::write(&path, source).map_err(Failure::at(Path::new(&path)))?;
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+    }
+    install(&["qemu-utils"], Some(&suite))
+}
+
+/// `VERSION_CODENAME` of an os-release file.
+fn codename(os_release: &str) -> Option<&str> {
+    let line = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    Some(line.trim_matches('"'))
+}
+
+/// Which QEMU the verdict is about; one that is too old is no verdict.
 fn report_version() -> Outcome {
     let text = output_of(program("qemu-img").arg("--version"))?;
     println!("checked against {}", text.lines().next().unwrap_or_default());
-    Ok(())
+    if major(&text).is_some_and(|major| major >= QEMU_MAJOR_MIN) {
+        return Ok(());
+    }
+    Err(Failure::Missing {
+        what: format!("qemu-img {QEMU_MAJOR_MIN} or newer"),
+        hint: "on Debian 12: apt-get install -t bookworm-backports qemu-utils".to_owned(),
+    })
+}
+
+fn qemu_major() -> Outcome<u32> {
+    let text = output_of(program("qemu-img").arg("--version"))?;
+    Ok(major(&text).unwrap_or(0))
+}
+
+/// The major version in what `qemu-img --version` prints.
+fn major(text: &str) -> Option<u32> {
+    let (_, rest) = text.split_once("version ")?;
+    rest.split('.').next()?.parse().ok()
 }
 
 fn absent() -> Vec<&'static Need> {
@@ -89,6 +148,15 @@ fn missing(absent: &[&Need], packages: &[&str]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_and_releases_are_read() {
+        assert_eq!(major("qemu-img version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright"), Some(10));
+        assert_eq!(major("qemu-img version 7.2.17 (Debian)"), Some(7));
+        assert_eq!(major("something else"), None);
+        assert_eq!(codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm"));
+        assert_eq!(codename("ID=debian\n"), None);
+    }
 
     #[test]
     fn the_message_names_programs_and_packages() {
