@@ -1,9 +1,10 @@
 //! The allocator: the refcount ledger with the I/O it asks for, and the clusters waiting to be
 //! counted down.
 //!
-//! Lock order: an in-flight range, then an L1 maker lock, then this one; the flush lock is never
-//! taken while this one is held. The lock is held for memory work, for reading a refcount block
-//! that is missing, and for the rare growth of the refcount table.
+//! Lock order: an in-flight range, then an L1 maker lock, then the write-back lock, then the books.
+//! The books are locked for memory work, for reading a refcount block that is missing, and for the
+//! rare growth of the refcount table. The write-back lock is held by a flush and by growth: two
+//! writers of refcount blocks at once could leave the older copy of one on disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,7 @@ use refcount::{BlockWrite, HostRun, Ledger, Need, Reserve, TableGrowth};
 
 use crate::error::{Area, Error, Purpose, Result};
 use crate::metadata_map::MetadataMap;
+use crate::poison::Poison;
 
 /// Refcount blocks kept in memory, in bytes.
 const BLOCK_CACHE_BYTES: u64 = 4 << 20;
@@ -24,6 +26,9 @@ const BLOCK_CACHE_BYTES: u64 = 4 << 20;
 pub(crate) struct Allocator {
     geometry: Geometry,
     storage: Arc<dyn Storage>,
+    poison: Arc<Poison>,
+    /// Held while copies of refcount blocks are on their way to the disk.
+    write_back: Mutex<()>,
     books: Mutex<Books>,
 }
 
@@ -37,6 +42,13 @@ struct Books {
     packing: Option<HostOffset>,
 }
 
+/// Whether a reservation may grow the refcount table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    Allowed,
+    Forbidden,
+}
+
 /// Clusters handed out, not yet published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reservation {
@@ -46,9 +58,20 @@ pub(crate) struct Reservation {
 }
 
 impl Allocator {
-    pub(crate) fn new(storage: Arc<dyn Storage>, geometry: Geometry, ledger: Ledger) -> Self {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        geometry: Geometry,
+        ledger: Ledger,
+        poison: Arc<Poison>,
+    ) -> Self {
         let books = Mutex::new(Books { ledger, unpublished: Vec::new(), packing: None });
-        Self { geometry, storage, books }
+        Self { geometry, storage, poison, write_back: Mutex::default(), books }
+    }
+
+    /// Held by whoever writes refcount blocks or the refcount table, from before it takes their
+    /// copies until the last one is written.
+    pub(crate) fn write_back(&self) -> MutexGuard<'_, ()> {
+        self.write_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands out up to `wanted` neighbouring clusters for guest data, at least one.
@@ -64,28 +87,60 @@ impl Allocator {
         Ok(offset)
     }
 
+    /// Takes back a cluster that [`reserve_table`](Self::reserve_table) gave and that nothing
+    /// points at.
+    pub(crate) fn release_table(&self, map: &MetadataMap, table: HostOffset) -> Result<()> {
+        let first = self.geometry.host_cluster(table);
+        self.release(map, HostRun { first, count: 1 })
+    }
+
     fn reserve_run(&self, map: &MetadataMap, wanted: u64, how: Reserve) -> Result<Reservation> {
-        self.reserve_in(map, &mut self.lock(), wanted, how)
+        self.growing_if_needed(|books, growth| self.reserve_in(map, books, growth, wanted, how))
+    }
+
+    /// Runs `work` on the books; when it answers that the table has to grow, once more with the
+    /// write-back lock, which must be taken before the books. `work` has then changed no count.
+    fn growing_if_needed<T>(
+        &self,
+        work: impl Fn(&mut Books, Growth) -> Result<Option<T>>,
+    ) -> Result<T> {
+        if let Some(done) = work(&mut self.lock(), Growth::Forbidden)? {
+            return Ok(done);
+        }
+        let _write_back = self.write_back();
+        work(&mut self.lock(), Growth::Allowed)?
+            .ok_or(Error::Plan { reason: "growth of the refcount table was allowed" })
     }
 
     /// Hands out `len` bytes, less than a cluster, for a compressed blob: behind the last one if
     /// there is room, else at (or running on into) a new cluster. Every cluster touched counts
     /// one more.
     pub(crate) fn reserve_bytes(&self, map: &MetadataMap, len: u64) -> Result<HostOffset> {
-        let mut books = self.lock();
+        self.growing_if_needed(|books, growth| self.reserve_bytes_in(map, books, growth, len))
+    }
+
+    fn reserve_bytes_in(
+        &self,
+        map: &MetadataMap,
+        books: &mut Books,
+        growth: Growth,
+        len: u64,
+    ) -> Result<Option<HostOffset>> {
         let cluster_bytes = self.geometry.cluster_bytes();
-        let open = self.open_cluster(map, &mut books)?;
+        let open = self.open_cluster(books)?;
         let start = match open {
             Some((next, room)) if len <= room => {
-                self.count_up_in(map, &mut books, self.geometry.host_cluster(next))?;
+                self.count_up_in(books, self.geometry.host_cluster(next))?;
                 next
             }
             _ => {
-                let new = self.reserve_in(map, &mut books, 1, Reserve::Exactly)?.run.first;
-                let new = self.offset(new)?;
+                let Some(new) = self.reserve_in(map, books, growth, 1, Reserve::Exactly)? else {
+                    return Ok(None);
+                };
+                let new = self.offset(new.run.first)?;
                 match open {
                     Some((next, room)) if next.checked_add(room) == Some(new) => {
-                        self.count_up_in(map, &mut books, self.geometry.host_cluster(next))?;
+                        self.count_up_in(books, self.geometry.host_cluster(next))?;
                         next
                     }
                     _ => new,
@@ -94,19 +149,15 @@ impl Allocator {
         };
         let end = start.checked_add(len);
         books.packing = end.filter(|end| !end.get().is_multiple_of(cluster_bytes));
-        Ok(start)
+        Ok(Some(start))
     }
 
     /// Where packing may go on, and how much room is left there; `None` when the cluster's count
     /// cannot rise any further.
-    fn open_cluster(
-        &self,
-        map: &MetadataMap,
-        books: &mut Books,
-    ) -> Result<Option<(HostOffset, u64)>> {
+    fn open_cluster(&self, books: &mut Books) -> Result<Option<(HostOffset, u64)>> {
         let Some(next) = books.packing else { return Ok(None) };
         let cluster = self.geometry.host_cluster(next);
-        let count = self.count_in(map, books, cluster)?;
+        let count = self.count_in(books, cluster)?;
         if count >= self.geometry.refcount_order().max_count() {
             return Ok(None);
         }
@@ -114,26 +165,33 @@ impl Allocator {
         Ok(Some((next, self.geometry.cluster_bytes().saturating_sub(used))))
     }
 
+    /// `None` when the table has to grow first, which only the holder of the write-back lock may
+    /// do.
     fn reserve_in(
         &self,
         map: &MetadataMap,
         books: &mut Books,
+        growth: Growth,
         wanted: u64,
         how: Reserve,
-    ) -> Result<Reservation> {
+    ) -> Result<Option<Reservation>> {
         let fresh_from = books.ledger.fresh_from();
         let run = loop {
-            match books.ledger.reserve(wanted, how) {
+            let reserved = books.ledger.reserve(wanted, how);
+            self.claim_blocks(map, books)?;
+            match reserved {
                 Ok(run) => break run,
-                Err(need) => self.satisfy(map, books, need)?,
+                Err(Need::Grow(_)) if growth == Growth::Forbidden => return Ok(None),
+                Err(Need::Grow(plan)) => self.poison.guard(self.grow(map, books, plan))?,
+                Err(need) => self.satisfy(books, need)?,
             }
         };
-        let blocks = books.ledger.take_added();
-        self.claim_blocks(map, &blocks)?;
         let offset = self.offset(run.first)?;
-        // Counts that call a table free would have data written over it.
-        map.guard_data(offset, run.count.saturating_mul(self.geometry.cluster_bytes()))?;
-        Ok(Reservation { run, fresh: run.first >= fresh_from })
+        // Counts that call a table free would have data written over it. Nobody knows what else
+        // they are wrong about, so nothing is written any more.
+        let bytes = run.count.saturating_mul(self.geometry.cluster_bytes());
+        self.poison.guard(map.guard_data(offset, bytes))?;
+        Ok(Some(Reservation { run, fresh: run.first >= fresh_from }))
     }
 
     /// Takes back clusters that were handed out and never published.
@@ -179,8 +237,9 @@ impl Allocator {
         self.lock().ledger.take_dirty()
     }
 
-    /// Places and values of refcount table entries the disk lacks; call after the blocks of
-    /// [`take_dirty_blocks`](Self::take_dirty_blocks) were taken.
+    /// Places and values of refcount table entries the disk lacks. Call before
+    /// [`take_dirty_blocks`](Self::take_dirty_blocks), so that every block that is pointed at is
+    /// among those, or was written earlier.
     pub(crate) fn take_hooks(&self) -> Vec<(HostOffset, RefcountTableEntry)> {
         let mut books = self.lock();
         let table = books.ledger.table_offset();
@@ -197,29 +256,24 @@ impl Allocator {
     }
 
     /// The count of a cluster.
-    pub(crate) fn count(&self, map: &MetadataMap, cluster: HostCluster) -> Result<u64> {
-        self.count_in(map, &mut self.lock(), cluster)
+    pub(crate) fn count(&self, cluster: HostCluster) -> Result<u64> {
+        self.count_in(&mut self.lock(), cluster)
     }
 
-    fn count_in(&self, map: &MetadataMap, books: &mut Books, cluster: HostCluster) -> Result<u64> {
+    fn count_in(&self, books: &mut Books, cluster: HostCluster) -> Result<u64> {
         loop {
             match books.ledger.count(cluster) {
                 Ok(count) => return Ok(count),
-                Err(need) => self.satisfy(map, books, need)?,
+                Err(need) => self.satisfy(books, need)?,
             }
         }
     }
 
-    fn count_up_in(
-        &self,
-        map: &MetadataMap,
-        books: &mut Books,
-        cluster: HostCluster,
-    ) -> Result<()> {
+    fn count_up_in(&self, books: &mut Books, cluster: HostCluster) -> Result<()> {
         loop {
             match books.ledger.increment(cluster) {
                 Ok(_) => return Ok(()),
-                Err(need) => self.satisfy(map, books, need)?,
+                Err(need) => self.satisfy(books, need)?,
             }
         }
     }
@@ -228,11 +282,14 @@ impl Allocator {
         for cluster in run.clusters() {
             loop {
                 match books.ledger.decrement(cluster) {
-                    Ok(count) => {
-                        self.stop_packing_into(books, cluster, count);
+                    Ok(0) => {
+                        // It may be handed out for anything now.
+                        map.release(cluster);
+                        self.stop_packing_into(books, cluster);
                         break;
                     }
-                    Err(need) => self.satisfy(map, books, need)?,
+                    Ok(_) => break,
+                    Err(need) => self.satisfy(books, need)?,
                 }
             }
         }
@@ -241,24 +298,27 @@ impl Allocator {
 
     /// The packing cursor must not outlive the last reference to its cluster: the cluster may be
     /// handed out for something else.
-    fn stop_packing_into(&self, books: &mut Books, cluster: HostCluster, count: u64) {
-        let packing = books.packing.map(|next| self.geometry.host_cluster(next));
-        if count == 0 && packing == Some(cluster) {
+    fn stop_packing_into(&self, books: &mut Books, cluster: HostCluster) {
+        if books.packing.map(|next| self.geometry.host_cluster(next)) == Some(cluster) {
             books.packing = None;
         }
     }
 
-    fn satisfy(&self, map: &MetadataMap, books: &mut Books, need: Need) -> Result<()> {
+    /// Does what the ledger needs; growing the table is up to whoever may reserve.
+    fn satisfy(&self, books: &mut Books, need: Need) -> Result<()> {
         match need {
             Need::Load { table_index, block } => self.load_block(books, table_index, block),
-            Need::Grow(growth) => self.grow(map, books, growth),
+            Need::Grow(_) => Err(Error::Plan { reason: "only a reservation grows the table" }),
             Need::Fail(error) => Err(error.into()),
         }
     }
 
     fn load_block(&self, books: &mut Books, table_index: u64, block: HostOffset) -> Result<()> {
-        let keep = (BLOCK_CACHE_BYTES / self.geometry.cluster_bytes()).max(4);
-        books.ledger.evict(usize::try_from(keep).unwrap_or(usize::MAX));
+        // While blocks are being written back, a clean one may not be on disk yet: it must not be
+        // forgotten, or it would come back with old counts.
+        if let Ok(_write_back) = self.write_back.try_lock() {
+            self.evict_blocks(books);
+        }
         let mut bytes = vec![0; usize::try_from(self.geometry.cluster_bytes()).unwrap_or(0)];
         self.storage
             .read_zero_filled(block.get(), &mut bytes)
@@ -268,14 +328,29 @@ impl Allocator {
         Ok(())
     }
 
-    /// Grows the refcount table, in the order that [`TableGrowth`] prints.
+    /// Forgets clean blocks beyond the budget. The caller holds the write-back lock, and all that
+    /// it took for writing is written.
+    pub(crate) fn trim(&self) {
+        self.evict_blocks(&mut self.lock());
+    }
+
+    fn evict_blocks(&self, books: &mut Books) {
+        if self.poison.check().is_err() {
+            // What was taken for writing may never have arrived.
+            return;
+        }
+        let keep = (BLOCK_CACHE_BYTES / self.geometry.cluster_bytes()).max(4);
+        books.ledger.evict(usize::try_from(keep).unwrap_or(usize::MAX));
+    }
+
+    /// Grows the refcount table, in the order that [`TableGrowth`] prints. The caller holds the
+    /// write-back lock. A failure leaves the ledger ahead of the disk: the image is given up.
     fn grow(&self, map: &MetadataMap, books: &mut Books, growth: TableGrowth) -> Result<()> {
         books.ledger.grown(&growth).map_err(|need| match need {
             Need::Fail(error) => Error::Refcount(error),
             _ => Error::Plan { reason: "growth of the refcount table needs no block" },
         })?;
-        let blocks = books.ledger.take_added();
-        self.claim_blocks(map, &blocks)?;
+        self.claim_blocks(map, books)?;
         let table = books.ledger.table_offset();
         let bytes: Vec<u8> =
             books.ledger.table().iter().flat_map(|entry| entry.bits().to_be_bytes()).collect();
@@ -291,17 +366,18 @@ impl Allocator {
         let update = FieldUpdate::refcount_table(TablePointer { offset: table, count: clusters });
         self.write(Purpose::Header, HostOffset::new(update.offset()), update.bytes())?;
         self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
-        map.release(growth.old_table, growth.old_table_clusters);
-        // Not counted down at once: a flush under way on another thread may still write an
-        // entry of the old table.
+        // Counted down with the next flush, like everything that nothing points at any more.
         let old = HostRun { first: growth.old_table, count: growth.old_table_clusters };
         books.unpublished.push(old);
         Ok(())
     }
 
-    fn claim_blocks(&self, map: &MetadataMap, blocks: &[HostOffset]) -> Result<()> {
-        for &block in blocks {
-            map.claim(Area::RefcountBlock, block, self.geometry.cluster_bytes())?;
+    /// Protects the blocks that the ledger has just made. One that lies on other metadata must
+    /// never be written: the image is given up.
+    fn claim_blocks(&self, map: &MetadataMap, books: &mut Books) -> Result<()> {
+        for block in books.ledger.take_added() {
+            let claimed = map.claim(Area::RefcountBlock, block, self.geometry.cluster_bytes());
+            self.poison.guard(claimed)?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ impl Image {
             _ => return Ok(None),
         };
         let cluster = self.geometry().host_cluster(host);
-        writer.allocator.count(&writer.map, cluster).map(Some)
+        writer.allocator.count(cluster).map(Some)
     }
 }
 

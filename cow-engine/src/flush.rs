@@ -11,13 +11,14 @@ mod queue;
 pub use plan::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
 pub(crate) use queue::FlushQueue;
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use refcount::HostRun;
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::{Image, Writer};
+use crate::slice_cache::DirtySlices;
 
 impl Image {
     /// Makes every write that completed before this call durable.
@@ -52,37 +53,47 @@ impl Image {
         self.flushes.run(
             || {
                 self.poison.check()?;
-                self.poison.guard(work())
+                self.poison.guarding(work)
             },
             || self.poison.check(),
         )
     }
 
     fn flush_now(&self, writer: &Writer) -> Result<FlushPlan> {
-        let plan = self.collect(writer)?;
+        // Growth of the refcount table writes blocks too; ours must not overtake its newer ones.
+        let _write_back = writer.allocator.write_back();
+        // The order of gathering matters while others go on changing things: clusters waiting to
+        // be counted down first, then entries (which no longer point at them), then counts
+        // (which cover every entry gathered before).
+        let unpublished = writer.allocator.take_unpublished();
+        let slices = self.slices.take_dirty();
+        let plan = self.collect(writer, unpublished, &slices)?;
         for stage in plan.stages() {
             self.write_stage(stage)?;
         }
+        slices.are_written();
         self.settle(writer, plan.unpublished().to_vec())?;
+        writer.allocator.trim();
         Ok(plan)
     }
 
-    /// Gathers what has to be written. The order of gathering matters while others go on
-    /// changing things: clusters waiting to be counted down first, then entries (which no longer
-    /// point at them), then counts (which cover every entry gathered before).
-    fn collect(&self, writer: &Writer) -> Result<FlushPlan> {
-        let unpublished = writer.allocator.take_unpublished();
-        let slices = self.slices.take_dirty();
+    /// Gathers what has to be written after the slices: L1 entries, then counts.
+    fn collect(
+        &self,
+        writer: &Writer,
+        unpublished: Vec<HostRun>,
+        slices: &DirtySlices<'_>,
+    ) -> Result<FlushPlan> {
         let l1 = self.l1.take_dirty();
         let hooks = writer.allocator.take_hooks();
         let blocks = writer.allocator.take_dirty_blocks();
         let mut plan = FlushPlan::new(unpublished);
         plan.add_counts(blocks);
         plan.add_hooks(hooks);
-        let mut entries = Vec::with_capacity(slices.len());
-        for (number, bytes) in slices {
-            if let Some(at) = self.slice_offset(number)? {
-                entries.push((at, bytes));
+        let mut entries = Vec::with_capacity(slices.copies().len());
+        for (number, bytes) in slices.copies() {
+            if let Some(at) = self.slice_offset(*number)? {
+                entries.push((at, bytes.clone()));
             }
         }
         plan.add_entries(entries, self.header.l1_table_offset(), &l1);
@@ -97,6 +108,8 @@ impl Image {
             self.note_written();
         }
         if self.unsynced.swap(false, Ordering::AcqRel) {
+            // Pairs with the fence of whoever notes a write.
+            fence(Ordering::SeqCst);
             self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         }
         Ok(())

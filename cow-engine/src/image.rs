@@ -1,7 +1,7 @@
 //! `Image`: one open qcow2 image.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use block_io::Storage;
 use cluster_map::Dialect;
@@ -36,7 +36,7 @@ pub struct Image {
     pub(crate) decompressed: ClusterCache,
     pub(crate) in_flight: InFlight,
     pub(crate) pins: Pins,
-    pub(crate) poison: Poison,
+    pub(crate) poison: Arc<Poison>,
     pub(crate) flushes: FlushQueue,
     /// Something was written since the last sync began.
     pub(crate) unsynced: AtomicBool,
@@ -104,6 +104,9 @@ impl Image {
     /// Notes that something was written. Call after the write has completed: a flush that begins
     /// later then knows that it has to sync.
     pub(crate) fn note_written(&self) {
+        // Pairs with the fence of the flush: either it sees the write, or we see that it has
+        // taken the flag down. Looking first keeps writers from fighting for the cache line.
+        fence(Ordering::SeqCst);
         if !self.unsynced.load(Ordering::Acquire) {
             self.unsynced.store(true, Ordering::Release);
         }
@@ -130,9 +133,14 @@ impl Image {
 
     fn flush_for_good(&self) -> Result<()> {
         match self.writer {
-            Some(_) => self.flush(),
-            None => Ok(()),
+            Some(_) => self.flush()?,
+            None => return Ok(()),
         }
+        if self.unsynced.load(Ordering::Acquire) {
+            // The first flush ends with counts that fall, unsynced: without them there are leaks.
+            self.flush()?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which host clusters hold metadata: the guard against writing guest data over tables.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{PoisonError, RwLock};
 
 use qcow2_format::{Geometry, HostCluster, HostOffset};
@@ -27,19 +28,23 @@ impl MetadataMap {
         let first = self.geometry.host_cluster(host).get();
         let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
         for number in 0..self.geometry.clusters_for(len) {
-            let cluster = HostCluster::new(first.saturating_add(number));
-            if let Some(owner) = clusters.insert(cluster, area) {
-                return Err(Error::Overlap { claimant: area, host, owner });
-            }
+            match clusters.entry(HostCluster::new(first.saturating_add(number))) {
+                Entry::Vacant(free) => free.insert(area),
+                Entry::Occupied(taken) => {
+                    return Err(Error::Overlap { claimant: area, host, owner: *taken.get() });
+                }
+            };
         }
         Ok(())
     }
 
-    /// Notes that the clusters no longer hold metadata.
-    pub(crate) fn release(&self, first: HostCluster, count: u64) {
-        let mut clusters = self.clusters.write().unwrap_or_else(PoisonError::into_inner);
-        for number in 0..count {
-            clusters.remove(&HostCluster::new(first.get().saturating_add(number)));
+    /// Notes that nothing uses the cluster any more, whatever it held. Before that it stays
+    /// protected, even when memory no longer points at it: the disk still may.
+    pub(crate) fn release(&self, cluster: HostCluster) {
+        let known = |clusters: &HashMap<_, _>| clusters.contains_key(&cluster);
+        // Most clusters held data: they are not here, and readers need not be disturbed.
+        if known(&self.clusters.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.clusters.write().unwrap_or_else(PoisonError::into_inner).remove(&cluster);
         }
     }
 

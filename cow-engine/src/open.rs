@@ -45,8 +45,9 @@ impl Image {
         }
         let geometry = header.geometry();
         let l1 = read_l1(&*storage, &header)?;
+        let poison = Arc::new(Poison::default());
         let writer = match writable {
-            true => Some(open_writer(&storage, &header, &l1)?),
+            true => Some(open_writer(&storage, &header, &l1, &poison)?),
             false => None,
         };
         let header = match writable {
@@ -69,7 +70,7 @@ impl Image {
             decompressed: ClusterCache::default(),
             in_flight: InFlight::default(),
             pins: Pins::default(),
-            poison: Poison::default(),
+            poison,
             flushes: FlushQueue::default(),
             unsynced: AtomicBool::new(false),
             writer,
@@ -160,7 +161,12 @@ fn read_table(
 }
 
 /// Prepares writing: the refcount table, and which clusters hold metadata.
-fn open_writer(storage: &Arc<dyn Storage>, header: &Header, l1: &[L1Entry]) -> Result<Writer> {
+fn open_writer(
+    storage: &Arc<dyn Storage>,
+    header: &Header,
+    l1: &[L1Entry],
+    poison: &Arc<Poison>,
+) -> Result<Writer> {
     let geometry = header.geometry();
     let len = storage.len().map_err(Error::storage(Purpose::Length))?;
     let table = header.refcount_table();
@@ -171,7 +177,7 @@ fn open_writer(storage: &Arc<dyn Storage>, header: &Header, l1: &[L1Entry]) -> R
     let map = MetadataMap::new(geometry);
     claim_metadata(&map, header, l1, &words, len)?;
     let ledger = Ledger::new(geometry, table.offset, words, len);
-    let allocator = Allocator::new(Arc::clone(storage), geometry, ledger);
+    let allocator = Allocator::new(Arc::clone(storage), geometry, ledger, Arc::clone(poison));
     Ok(Writer { allocator, map })
 }
 

@@ -41,6 +41,17 @@ struct Shard {
     evictions: u64,
 }
 
+/// Changed slices on their way to the disk. They count as clean, so that later changes are noticed,
+/// but stay in memory: read back before they are written, they would be old. Unless they
+/// [arrive](DirtySlices::are_written), they count as changed again.
+#[derive(Debug)]
+#[must_use = "dropping it unwritten makes the slices dirty again"]
+pub(crate) struct DirtySlices<'c> {
+    cache: &'c SliceCache,
+    held: Vec<(SliceNumber, Arc<Slice>)>,
+    copies: Vec<(SliceNumber, Vec<u8>)>,
+}
+
 /// What a loader saw before it read the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadTicket(u64);
@@ -123,24 +134,29 @@ impl SliceCache {
         entry: L2Entry,
     ) {
         slice.entries[index].store(entry.bits(), Ordering::Release);
+        self.mark_dirty(number, slice);
+    }
+
+    fn mark_dirty(&self, number: SliceNumber, slice: &Slice) {
         if !slice.dirty.swap(true, Ordering::AcqRel) {
             self.lock_dirty().push(number);
         }
     }
 
-    /// Changed slices with a copy of their bytes; they then count as clean. A change that comes
-    /// later marks its slice dirty again.
-    pub(crate) fn take_dirty(&self) -> Vec<(SliceNumber, Vec<u8>)> {
+    /// Takes the changed slices to write them. A change that comes later marks its slice dirty
+    /// again.
+    pub(crate) fn take_dirty(&self) -> DirtySlices<'_> {
         let mut numbers = std::mem::take(&mut *self.lock_dirty());
         numbers.sort_unstable();
-        numbers
-            .into_iter()
-            .filter_map(|number| {
-                let slice = self.get(number).ok()?;
-                slice.dirty.swap(false, Ordering::AcqRel);
-                Some((number, slice.bytes()))
-            })
-            .collect()
+        let mut taken = DirtySlices { cache: self, held: Vec::new(), copies: Vec::new() };
+        for number in numbers {
+            // A dirty slice is never evicted: it is here.
+            let Ok(slice) = self.get(number) else { continue };
+            slice.dirty.swap(false, Ordering::AcqRel);
+            taken.copies.push((number, slice.bytes()));
+            taken.held.push((number, slice));
+        }
+        taken
     }
 
     /// Whether so much is dirty that eviction will soon find nothing to evict.
@@ -163,6 +179,26 @@ impl SliceCache {
 
     fn lock_dirty(&self) -> MutexGuard<'_, Vec<SliceNumber>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl DirtySlices<'_> {
+    /// The slices in order, as they were when they were taken.
+    pub(crate) fn copies(&self) -> &[(SliceNumber, Vec<u8>)] {
+        &self.copies
+    }
+
+    /// The disk holds them now: they may leave memory.
+    pub(crate) fn are_written(mut self) {
+        self.held.clear();
+    }
+}
+
+impl Drop for DirtySlices<'_> {
+    fn drop(&mut self) {
+        for (number, slice) in &self.held {
+            self.cache.mark_dirty(*number, slice);
+        }
     }
 }
 
@@ -210,9 +246,30 @@ mod tests {
         }
         assert_eq!(cache.get(0).unwrap().get(3), L2Entry::from_bits(77));
         let dirty = cache.take_dirty();
-        assert_eq!(dirty.len(), 1);
-        assert_eq!(dirty[0].1[24..32], 77_u64.to_be_bytes());
-        assert!(cache.take_dirty().is_empty());
+        assert_eq!(dirty.copies().len(), 1);
+        assert_eq!(dirty.copies()[0].1[24..32], 77_u64.to_be_bytes());
+        dirty.are_written();
+        assert!(cache.take_dirty().copies().is_empty());
+    }
+
+    #[test]
+    fn slices_on_their_way_to_the_disk_stay_in_memory() {
+        let cache = SliceCache::new(0, 64);
+        cache.publish(0, &load(&cache, 0, 0), 3, L2Entry::from_bits(77));
+        let pressure = || (1..100).for_each(|number| drop(load(&cache, number * 16, number)));
+        let dirty = cache.take_dirty();
+        pressure();
+        // Read from the disk now, it would lack the change.
+        assert_eq!(load(&cache, 0, 0).get(3), L2Entry::from_bits(77));
+        // A flush that failed: the change is only in memory.
+        drop(dirty);
+        pressure();
+        assert_eq!(cache.get(0).unwrap().get(3), L2Entry::from_bits(77));
+        let dirty = cache.take_dirty();
+        assert_eq!(dirty.copies().len(), 1, "it counts as changed again");
+        dirty.are_written();
+        pressure();
+        assert!(cache.get(0).is_err(), "now it may go");
     }
 
     #[test]

@@ -116,6 +116,12 @@ impl Image {
     /// The slice that maps a guest offset; `None` when there is no L2 table.
     pub(crate) fn slice_if_any(&self, guest: GuestOffset) -> Result<Option<Arc<Slice>>> {
         let number = self.slice_place(guest).number;
+        if let Ok(slice) = self.slices.get(number) {
+            return Ok(Some(slice));
+        }
+        // From looking at the L1 entry to having read the slice, its table must not be given to
+        // somebody else; not every caller has a pin of its own.
+        let _pin = self.pins.pin();
         loop {
             let ticket = match self.slices.get(number) {
                 Ok(slice) => return Ok(Some(slice)),

@@ -1,14 +1,21 @@
 //! zstd (compression type 1): one or more complete frames that yield exactly a cluster; what
 //! follows them in the last sector is ignored.
 
-use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 use crate::error::DecompressFault;
+
+/// Largest window a frame may ask for, as a power of two: what every decoder should support, and
+/// four times the largest cluster. More is memory that a hostile frame wants.
+const WINDOW_BITS_MAX: u32 = 23;
 
 /// Inflates until the cluster is full; the frame must be complete at that moment.
 pub(crate) fn inflate(compressed: &[u8], cluster: &mut [u8]) -> Result<(), DecompressFault> {
     let cluster_bytes = cluster.len();
     let mut decoder = Decoder::new().map_err(|_| DecompressFault::Damaged)?;
+    decoder
+        .set_parameter(DParameter::WindowLogMax(WINDOW_BITS_MAX))
+        .map_err(|_| DecompressFault::Damaged)?;
     let mut input = InBuffer::around(compressed);
     let mut output = OutBuffer::around(cluster);
     loop {

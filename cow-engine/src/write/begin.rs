@@ -104,33 +104,44 @@ impl Image {
         Ok(())
     }
 
-    /// Plans new entries for as many of the `touched` clusters as one run of host clusters
-    /// serves, at least the first. Returns how many.
+    /// Plans new entries for the leading clusters of `touched` that need one, the first among
+    /// them, in as many runs as host clusters come. Returns how many clusters.
     fn plan_new(&self, pending: &mut PendingWrite<'_>, touched: &[Touched]) -> Result<usize> {
         let ahead = touched.get(..LOOK_AHEAD_CLUSTERS_MAX).unwrap_or(touched);
         let wanted = self.collect_new(pending, ahead)?;
-        let Some(first) = wanted.first() else { return Ok(1) };
-        let (host, count, fresh) = match first.1.reserved() {
-            Some(host) => {
-                pending.writer.map.guard_data(host, self.geometry().cluster_bytes())?;
-                (host, 1, false)
-            }
-            None => {
-                let alone = wanted.iter().take_while(|(_, reason, _)| reason.reserved().is_none());
-                let count = alone.count() as u64;
-                let reserved = pending.writer.allocator.reserve(&pending.writer.map, count);
-                let reservation = self.poison_unless_full(reserved)?;
-                pending.reserved.push(reservation.run);
-                let host = self.geometry().host_offset(reservation.run.first);
-                let host =
-                    host.ok_or(Error::Plan { reason: "a reserved cluster has no offset" })?;
-                (host, reservation.run.count, reservation.fresh)
-            }
-        };
-        let count = (count as usize).min(wanted.len());
-        let run = self.allocate_run(&wanted[..count], &touched[..count], host, fresh)?;
-        pending.plan.runs.push(WriteRun::Allocate(Box::new(run)));
-        Ok(count)
+        let mut at = 0;
+        while let Some(rest) = wanted.get(at..).filter(|rest| !rest.is_empty()) {
+            let (host, count, fresh) = self.place_new(pending, rest)?;
+            let end = at + count;
+            let run = self.allocate_run(&wanted[at..end], &touched[at..end], host, fresh)?;
+            pending.plan.runs.push(WriteRun::Allocate(Box::new(run)));
+            at = end;
+        }
+        match at {
+            // The range is held since before its entries were looked at.
+            0 => Err(Error::Plan { reason: "an entry changed under a held range" }),
+            count => Ok(count),
+        }
+    }
+
+    /// Where the first of the `wanted` clusters goes, how many of those after it follow right
+    /// behind (itself counted), and whether the place was never written.
+    fn place_new(
+        &self,
+        pending: &mut PendingWrite<'_>,
+        wanted: &[(GuestOffset, NewClusterReason, L2Entry)],
+    ) -> Result<(HostOffset, usize, bool)> {
+        let writer = pending.writer;
+        if let Some(host) = wanted.first().and_then(|(_, reason, _)| reason.reserved()) {
+            writer.map.guard_data(host, self.geometry().cluster_bytes())?;
+            return Ok((host, 1, false));
+        }
+        let alone = wanted.iter().take_while(|(_, reason, _)| reason.reserved().is_none());
+        let reservation = writer.allocator.reserve(&writer.map, alone.count() as u64)?;
+        pending.reserved.push(reservation.run);
+        let host = self.geometry().host_offset(reservation.run.first);
+        let host = host.ok_or(Error::Plan { reason: "a reserved cluster has no offset" })?;
+        Ok((host, (reservation.run.count as usize).min(wanted.len()), reservation.fresh))
     }
 
     /// The leading clusters that need a new entry, with their reasons; their slices are held and
@@ -144,7 +155,7 @@ impl Image {
         for touched in touched {
             let guest = GuestOffset::new(touched.cluster);
             let number = self.slice_place(guest).number;
-            if !pending.slices.iter().any(|(held, _)| *held == number) {
+            if pending.slices.last().is_none_or(|(held, _)| *held != number) {
                 let slice = self.slice_for_change(pending.writer, guest)?;
                 pending.slices.push((number, slice));
             }
@@ -251,41 +262,46 @@ impl Image {
     /// A new L2 table full of zeros. It is on its way to the disk before the L1 entry is
     /// published; the barrier of the next flush lies between the two.
     fn make_table(&self, writer: &Writer, l1_index: u64) -> Result<()> {
-        let reserved = writer.allocator.reserve_table(&writer.map, Area::L2Table);
-        let table = self.poison_unless_full(reserved)?;
-        self.storage
-            .write_zeroes_at(table.get(), self.geometry().cluster_bytes())
-            .map_err(Error::storage(Purpose::L2Table))?;
-        self.note_written();
-        self.l1.publish(l1_index, L1Entry::owned(table));
-        Ok(())
+        self.new_table(writer, l1_index, |table| {
+            self.storage
+                .write_zeroes_at(table.get(), self.geometry().cluster_bytes())
+                .map_err(Error::storage(Purpose::L2Table))
+        })
     }
 
     /// A private copy of an L2 table that is shared. Slices in memory keep their changes: they
     /// are named by guest range and will be written to the new place.
     fn copy_table(&self, writer: &Writer, l1_index: u64, shared: HostOffset) -> Result<()> {
-        let reserved = writer.allocator.reserve_table(&writer.map, Area::L2Table);
-        let table = self.poison_unless_full(reserved)?;
-        let mut bytes = vec![0; self.geometry().cluster_bytes() as usize];
-        self.storage
-            .read_zero_filled(shared.get(), &mut bytes)
-            .map_err(Error::storage(Purpose::L2Table))?;
-        self.storage.write_at(table.get(), &bytes).map_err(Error::storage(Purpose::L2Table))?;
-        self.note_written();
-        self.l1.publish(l1_index, L1Entry::owned(table));
+        self.new_table(writer, l1_index, |table| {
+            let mut bytes = vec![0; self.geometry().cluster_bytes() as usize];
+            self.storage
+                .read_zero_filled(shared.get(), &mut bytes)
+                .map_err(Error::storage(Purpose::L2Table))?;
+            self.storage.write_at(table.get(), &bytes).map_err(Error::storage(Purpose::L2Table))
+        })?;
         let first = self.geometry().host_cluster(shared);
-        writer.map.release(first, 1);
         writer.allocator.unpublish(std::iter::once(refcount::HostRun { first, count: 1 }));
         Ok(())
     }
 
-    /// A failed reservation leaves half-written tables only when the host failed: then the image
-    /// is given up. Counts that forbid it are reported and nothing is lost.
-    pub(super) fn poison_unless_full<T>(&self, result: Result<T>) -> Result<T> {
-        match &result {
-            Err(Error::Storage { .. }) => self.poison.guard(result),
-            _ => result,
+    /// Reserves a table, lets `fill` write it and publishes its L1 entry. Nothing points at a table
+    /// that could not be filled: it is given back and the image goes on.
+    fn new_table(
+        &self,
+        writer: &Writer,
+        l1_index: u64,
+        fill: impl FnOnce(HostOffset) -> Result<()>,
+    ) -> Result<()> {
+        let table = writer.allocator.reserve_table(&writer.map, Area::L2Table)?;
+        let filled = fill(table);
+        self.note_written();
+        if let Err(error) = filled {
+            let released = writer.allocator.release_table(&writer.map, table);
+            self.poison.guard(released)?;
+            return Err(error);
         }
+        self.l1.publish(l1_index, L1Entry::owned(table));
+        Ok(())
     }
 
     /// Flushes when so much waits for a flush that memory would grow.

@@ -93,8 +93,7 @@ impl Image {
     /// Finds room for a blob and writes it; the room is given back when that fails.
     fn store_blob(&self, writer: &Writer, blob: &[u8]) -> Result<CompressedDescriptor> {
         let len = blob.len() as u64;
-        let room = writer.allocator.reserve_bytes(&writer.map, len);
-        let host = self.poison_unless_full(room)?;
+        let host = writer.allocator.reserve_bytes(&writer.map, len)?;
         let stored = CompressedDescriptor::new(self.geometry(), host, len)
             .map_err(Error::from)
             .and_then(|descriptor| {

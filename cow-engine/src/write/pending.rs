@@ -46,6 +46,9 @@ impl PendingWrite<'_> {
     /// The image was given up meanwhile; nothing is published then.
     pub fn publish(mut self) -> Result<()> {
         self.image.poison.check()?;
+        // Whoever carried the plan out with I/O of their own did not tell: without this a flush
+        // would not know that there is something to sync.
+        self.image.note_written();
         // From here on nothing can fail: the clusters belong to the entries.
         self.reserved.clear();
         let mut old = SmallVec::<[HostRun; 2]>::new();
