@@ -213,8 +213,10 @@ impl Sweep<'_> {
             .map(|work| work.examine(first, second))
             .find_first(|result| !matches!(result, Ok(None)));
         self.batch.clear();
-        (self.progress)(behind);
         let offset = found.transpose()?.flatten();
+        if offset.is_none() {
+            (self.progress)(behind);
+        }
         Ok(offset.map(|offset| Difference::Content { offset }))
     }
 }

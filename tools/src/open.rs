@@ -182,17 +182,41 @@ pub fn open_for_verb(image: &ImageArg, how: &How) -> Result<Opened, Failure> {
         .map_err(|reason| Failure::new(format!("Could not open '{}': {reason}", image.name)))
 }
 
-/// Why a chain did not open, with the flag that helps where there is one.
-fn explain(error: &qimg::chain::Error) -> String {
+/// Why a chain did not open, in the words qemu-img has for it where it has any, with the flag
+/// that helps where there is one.
+#[must_use]
+pub fn explain(error: &qimg::chain::Error) -> String {
     use qimg::chain::{Error, Missing};
-    let hint = match error {
-        Error::Missing { what: Missing::BackingFormat, .. } => {
-            "; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with --probe-backing"
+    match error {
+        Error::Storage { layer, source } => storage_words(layer, source),
+        Error::Backing { path, source, .. } => {
+            format!("Could not open backing file: {}", storage_words(path, source))
         }
-        Error::Backing { .. } => "; 'qimg info' shows the names without opening them",
-        _ => "",
-    };
-    format!("{error}{hint}")
+        Error::Missing { what: Missing::BackingFormat, .. } => format!(
+            "{error}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
+             --probe-backing"
+        ),
+        _ => error.to_string(),
+    }
+}
+
+/// Why a file could not be used.
+#[must_use]
+pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
+    let name = path.display();
+    match error {
+        qimg::io::Error::Open { source, .. } => {
+            format!("Could not open '{name}': {}", os_text(source))
+        }
+        qimg::io::Error::Locked { permission, shared, .. } => {
+            let shared = if *shared { "shared " } else { "" };
+            format!(
+                "Failed to get {shared}\"{permission}\" lock: is another process using the image \
+                 [{name}]? (-U reads it all the same)"
+            )
+        }
+        other => other.to_string(),
+    }
 }
 
 /// The deepest reason of a failure: the host's words where the host failed, as qemu-io prints

@@ -38,10 +38,23 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
     }
 }
 
-/// File names may hold line ends; a message is one line all the same.
+/// File names may hold line ends; a message is one line all the same. The number behind the
+/// host's words says nothing that they do not.
 fn one_line(message: &str) -> String {
-    message.replace('\n', "\\n")
+    let mut line = message.replace('\n', "\\n");
+    while let Some(start) = line.find(NUMBER_START) {
+        let digits = line[start + NUMBER_START.len()..].bytes().take_while(u8::is_ascii_digit);
+        let end = start + NUMBER_START.len() + digits.count();
+        if !line[end..].starts_with(')') {
+            break;
+        }
+        line.replace_range(start..=end, "");
+    }
+    line
 }
+
+/// What stands before the error number in the host's words.
+const NUMBER_START: &str = " (os error ";
 
 fn refuse(arguments: &[OsString], error: &clap::Error) -> Outcome {
     let verb =
@@ -76,4 +89,16 @@ fn unknown_verb(words: &[OsString]) -> Failure {
         return Failure::new(format!("{name} is not offered yet; use 'qemu-img {name}'"));
     }
     Failure::usage("qimg", "", &format!("Command not found: {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_one_line_without_error_numbers() {
+        let text = "a (os error 2): b\nc (os error 13)";
+        assert_eq!(one_line(text), "a: b\\nc");
+        assert_eq!(one_line("x (os error y)"), "x (os error y)");
+    }
 }

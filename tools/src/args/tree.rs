@@ -36,19 +36,25 @@ pub fn from_list(text: &str) -> Result<Flat, String> {
 
 fn flatten(prefix: &str, value: &Value, flat: &mut Flat) -> Result<(), String> {
     let joined = |key: &str| if prefix.is_empty() { key.into() } else { format!("{prefix}.{key}") };
-    match value {
+    let text = match value {
         Value::Object(members) => {
-            members.iter().try_for_each(|(key, value)| flatten(&joined(key), value, flat))
+            return members.iter().try_for_each(|(key, value)| flatten(&joined(key), value, flat));
         }
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .try_for_each(|(index, value)| flatten(&joined(&index.to_string()), value, flat)),
-        Value::Null => Err(format!("image option '{prefix}' is null, which is not offered")),
-        Value::Bool(on) => Ok(flat.push((prefix.into(), if *on { "on" } else { "off" }.into()))),
-        Value::Number(number) => Ok(flat.push((prefix.into(), number.to_string()))),
-        Value::String(text) => Ok(flat.push((prefix.into(), text.clone()))),
-    }
+        Value::Array(items) => {
+            return items
+                .iter()
+                .enumerate()
+                .try_for_each(|(index, value)| flatten(&joined(&index.to_string()), value, flat));
+        }
+        Value::Null => {
+            return Err(format!("image option '{prefix}' is null, which is not offered"));
+        }
+        Value::Bool(on) => if *on { "on" } else { "off" }.to_owned(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) => text.clone(),
+    };
+    flat.push((prefix.into(), text));
+    Ok(())
 }
 
 #[cfg(test)]

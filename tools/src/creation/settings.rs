@@ -1,5 +1,7 @@
 //! From the options as text to the settings of a new image; what is not offered is refused.
 
+use std::path::Path;
+
 use qimg::chain::Format;
 use qimg::create::{CreateError, CreateOptions, Qcow2Options};
 
@@ -109,12 +111,16 @@ fn qcow2(options: &Options) -> Result<Qcow2Options, String> {
 
 /// The words for a failed creation.
 #[must_use]
-pub fn words(error: &CreateError) -> String {
+pub fn words(path: &Path, error: &CreateError) -> String {
     let too_large =
         "The image size is too large for file format 'qcow2' (try using a larger cluster size)";
     match error {
         CreateError::Size { .. } => too_large.into(),
         CreateError::Engine(qimg::engine::Error::Option { name: "size", .. }) => too_large.into(),
+        CreateError::Storage(qimg::io::Error::Open { source, .. }) => {
+            format!("Could not create '{}': {}", path.display(), crate::open::os_text(source))
+        }
+        CreateError::Storage(error) => crate::open::storage_words(path, error),
         other => other.to_string(),
     }
 }

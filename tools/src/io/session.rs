@@ -120,6 +120,16 @@ impl OpenImage {
         offset.checked_add(len).is_some_and(|end| end <= self.chain().virtual_size())
     }
 
+    /// Whether a range starts and ends at borders of clusters, or at the end of the disk.
+    #[must_use]
+    pub fn whole_clusters(&self, offset: u64, len: u64) -> bool {
+        let Some(header) = self.chain().top().header() else { return true };
+        let cluster = header.geometry().cluster_bytes();
+        let end = offset.saturating_add(len);
+        offset.is_multiple_of(cluster)
+            && (end.is_multiple_of(cluster) || end == self.chain().virtual_size())
+    }
+
     /// Writes bytes; refuses to turn a guessed raw image into another format.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ pub fn human(bytes: u64) -> String {
 /// Like C's `%0.3g` for values from 0 to 1000 (only 999.5 and above need the exponent).
 fn three_digits(value: f64) -> String {
     let digits = match value {
-        value if value == 0.0 => return "0".into(),
+        0.0 => return "0".into(),
         value if value < 0.9995 => 3,
         value if value < 9.995 => 2,
         value if value < 99.95 => 1,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use qimg::chain::{Format, Policy};
-use qimg::create::{CreateOptions, backing_size, create};
+use qimg::create::{CreateError, CreateOptions, backing_size, create};
 
 use super::refuse_objects;
 use crate::args::image::{ImageArg, format_named};
@@ -181,13 +181,18 @@ fn backing_file(
     };
     let parsed = format_named(format);
     let parsed = parsed
-        .ok_or_else(|| format!("Unknown driver '{format}': Could not open backing image."))?;
+        .ok_or_else(|| format!("Unknown driver '{format}' (Could not open backing image.)"))?;
     if args.backing_unsafe {
         return Ok(None);
     }
+    if qimg::chain::resolve_name(path, name).is_ok_and(|backing| backing == path) {
+        return Err(CreateError::OwnBacking.to_string());
+    }
     let policy = Policy::new().probe(args.probe_backing);
     let size = backing_size(path, name, parsed, policy);
-    size.map(Some).map_err(|error| format!("{error}: Could not open backing image."))
+    size.map(Some).map_err(|error| {
+        format!("{} (Could not open backing image.)", crate::open::explain(&error))
+    })
 }
 
 /// What the missing format probably is, for the message; nothing is done with it.
@@ -202,5 +207,5 @@ fn guess(path: &Path, name: &str) -> String {
 }
 
 fn write_image(path: &Path, new: &CreateOptions) -> Result<(), String> {
-    create(path, new).map_err(|error| settings::words(&error))
+    create(path, new).map_err(|error| settings::words(path, &error))
 }

@@ -17,6 +17,8 @@ use crate::failure::{Failure, Outcome};
 use crate::open::{How, open_for_verb};
 use crate::report::json::pretty;
 
+pub(crate) use human::render as human;
+
 /// The command line of `qimg explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -93,7 +95,7 @@ pub fn run(args: &Args) -> Outcome {
     }
     let resolution = resolve(opened.chain(), offset)?;
     let text = match output {
-        Output::Human => human::render(&resolution),
+        Output::Human => human(&resolution),
         Output::Json => format!("{}\n", pretty(&json::Answer::from(&resolution))?),
     };
     std::io::stdout().write_all(text.as_bytes())?;
@@ -122,5 +124,3 @@ pub(crate) fn resolve(chain: &Chain, offset: u64) -> Result<Resolution<'_>, Fail
     let layers = chain.layers().enumerate().map(view).collect::<Result<_, _>>()?;
     Ok(Resolution { chain, offset, status, layers })
 }
-
-pub(crate) use human::render;

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use qimg::chain::resolve_name;
-use qimg::info::{Info, InfoOptions, info};
+use qimg::info::{Info, InfoError, InfoOptions, info};
 
 pub use human::format_specific;
 
@@ -114,12 +114,19 @@ fn describe_one(args: &Args, image: &ImageArg) -> Result<Described, Failure> {
     let (format, _) = open::format_of(image).map_err(refuse)?;
     let force_share = args.force_share || image.force_share || image.no_locks;
     let info = info(&image.path, format, InfoOptions { force_share })
-        .map_err(|error| refuse(error.to_string()))?;
+        .map_err(|error| refuse(words(image, &error)))?;
     let name = info.qcow2.as_ref().and_then(|qcow2| qcow2.backing_name.as_deref());
     // A name that cannot be followed is shown as it is.
     let backing_path =
         name.map(|name| resolve_name(&image.path, name).unwrap_or_else(|_| name.into()));
     Ok(Described { info, backing_path })
+}
+
+fn words(image: &ImageArg, error: &InfoError) -> String {
+    match error {
+        InfoError::Storage(error) => open::storage_words(&image.path, error),
+        other => other.to_string(),
+    }
 }
 
 fn next_image(args: &Args, image: &Described) -> Result<Option<ImageArg>, Failure> {

@@ -70,6 +70,9 @@ fn complain(failure: &Failure) -> Problem {
 
 fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
     let parsed = invocation.parse("Cd:i:kno:rst:U")?;
+    if parsed.operands.len() > 1 {
+        return Err(Problem::Usage);
+    }
     if session.has_image() {
         return Err(Problem::Complained("qimg-io: file open already, try 'help close'".into()));
     }

@@ -146,7 +146,7 @@ fn read_asynchronously(
     invocation: &Invocation<'_>,
 ) -> Result<(), Problem> {
     let job = vectored_job(invocation, "CiP:qrv")?;
-    match execute(session, "aio_read", &job) {
+    match execute(session, "readv", &job) {
         Err(Problem::Told(message)) => Ok(session.print(&format!("{message}\n"))?),
         Err(Problem::Silent) => Ok(()),
         other => other,

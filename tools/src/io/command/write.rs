@@ -56,7 +56,8 @@ const DETAILS: &str = " \
  -s  write the content of this file, again and again
  -u  with -z: give the space back
  -z  write zeros
- -p and -r are accepted and have no effect; -b, -c and -n are not offered
+ -n  with -z: fail rather than write zeros byte by byte
+ -p and -r are accepted and have no effect; -b and -c are not offered
 ";
 
 const VECTORED_DETAILS: &str = " \
@@ -75,7 +76,7 @@ const DEFAULT_BYTE: u8 = 0xcd;
 enum Source {
     Fill(u8),
     Repeat(Vec<u8>),
-    Zeroes { unmap: bool },
+    Zeroes { unmap: bool, no_fallback: bool },
 }
 
 /// A write, ready to be made.
@@ -114,14 +115,13 @@ fn check_flags(parsed: &Parsed) -> Result<(), Problem> {
         }
         () if parsed.has('b') => refused("-b (VM state)"),
         () if parsed.has('c') => refused("-c (compressed writes)"),
-        () if parsed.has('n') => refused("-n (no slow fallback)"),
         () => Ok(()),
     }
 }
 
 fn source(parsed: &Parsed) -> Result<Source, Problem> {
     if parsed.has('z') {
-        return Ok(Source::Zeroes { unmap: parsed.has('u') });
+        return Ok(Source::Zeroes { unmap: parsed.has('u'), no_fallback: parsed.has('n') });
     }
     if let Some(file) = parsed.value('s') {
         return pattern_file(file).map(Source::Repeat).map_err(Problem::Complained);
@@ -214,7 +214,10 @@ fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
     }
     let cause = |error| crate::open::cause(&error);
     match &job.source {
-        Source::Zeroes { unmap } => {
+        Source::Zeroes { no_fallback: true, .. } if !image.whole_clusters(job.offset, job.len) => {
+            return Err("Operation not supported".into());
+        }
+        Source::Zeroes { unmap, .. } => {
             image.chain().write_zeroes_at(job.offset, job.len, *unmap).map_err(cause)?;
         }
         Source::Fill(byte) => {

@@ -1,6 +1,7 @@
 //! The drawing of a chain.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use qimg::chain::{Chain, Layer};
 use qimg::map::map;
@@ -71,9 +72,12 @@ impl Survey {
 
     /// Draws the chain, top first.
     pub(crate) fn draw(&self) -> String {
-        let name_width = self.layers.iter().map(|layer| layer.filename.len()).max().unwrap_or(0);
+        let folder = self.folder();
+        let names: Vec<&str> = self.layers.iter().map(|layer| layer.name(folder)).collect();
+        let name_width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+        let place = folder.map_or_else(String::new, |folder| format!(" in {}", folder.display()));
         let mut text = format!(
-            "disk of {}, {} {}; the top is what a guest sees\n\n",
+            "disk of {}, {} {}{place}, the one a guest sees first\n\n",
             bytes::human(self.virtual_size),
             self.layers.len(),
             if self.layers.len() == 1 { "layer" } else { "layers" }
@@ -83,8 +87,9 @@ impl Survey {
             "      {:<name_width$}  {:<6} {:>9} {:>9} {:>9}",
             "layer", "format", "size", "on host", "owns"
         );
-        for (index, layer) in self.layers.iter().enumerate() {
-            let _ = writeln!(text, "{}", layer.line(name_width, self.virtual_size));
+        for (index, (layer, name)) in self.layers.iter().zip(names).enumerate() {
+            let name = format!("{name:<name_width$}");
+            let _ = writeln!(text, "{}", layer.line(&name, self.virtual_size));
             if index + 1 < self.layers.len() {
                 text.push_str("   |\n");
             }
@@ -94,7 +99,23 @@ impl Survey {
     }
 }
 
+impl Survey {
+    /// The folder that all layers lie in, if it has a name and is the same for all.
+    fn folder(&self) -> Option<&Path> {
+        let mut folders = self.layers.iter().map(|layer| Path::new(&layer.filename).parent());
+        let first = folders.next()??;
+        let same = folders.all(|folder| folder == Some(first));
+        Some(first).filter(|folder| same && !folder.as_os_str().is_empty())
+    }
+}
+
 impl Measured {
+    /// The name, without the folder that the heading tells.
+    fn name(&self, folder: Option<&Path>) -> &str {
+        let name = folder.and_then(|_| Path::new(&self.filename).file_name()?.to_str());
+        name.unwrap_or(&self.filename)
+    }
+
     fn new(depth: usize, layer: &Layer) -> Result<Self, Failure> {
         let failed =
             |error: qimg::io::Error| Failure::new(format!("'{}': {error}", layer.path().display()));
@@ -112,7 +133,7 @@ impl Measured {
         })
     }
 
-    fn line(&self, name_width: usize, disk: u64) -> String {
+    fn line(&self, name: &str, disk: u64) -> String {
         let share = |whole: u64| match disk {
             0 => 0,
             disk => (u128::from(self.owns_data) * u128::from(whole)).div_ceil(disk.into()),
@@ -120,9 +141,8 @@ impl Measured {
         let filled = usize::try_from(share(BAR)).unwrap_or(0).min(BAR as usize);
         let bar = format!("{}{}", "#".repeat(filled), ".".repeat(BAR as usize - filled));
         format!(
-            "  [{}] {:<name_width$}  {:<6} {:>9} {:>9} {:>9}  {bar} {:>3}%",
+            "  [{}] {name}  {:<6} {:>9} {:>9} {:>9}  {bar} {:>3}%",
             self.depth,
-            self.filename,
             self.format,
             bytes::human(self.virtual_size),
             bytes::human(self.actual_size),

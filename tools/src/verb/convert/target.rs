@@ -9,7 +9,7 @@ use super::checks::Plan;
 use crate::args::image::{ImageArg, format_named};
 use crate::creation::settings;
 use crate::failure::Failure;
-use crate::open::{How, open_for_verb};
+use crate::open::{How, explain, open_for_verb};
 
 /// An open target.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ fn backing(args: &Args, plan: &Plan, image: &ImageArg) -> Result<Option<u64>, Fa
     let policy = Policy::new().probe(args.probe_backing);
     backing_size(&image.path, name, parsed, policy)
         .map(Some)
-        .map_err(|error| Failure::new(format!("Could not open '{name}': {error}")))
+        .map_err(|error| Failure::new(format!("Could not open '{name}': {}", explain(&error))))
 }
 
 fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {
@@ -92,7 +92,7 @@ fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {
         Failure::new(format!("{}: error while converting {format}: {reason}", image.name))
     };
     let new = settings::create_options(plan.target_format, &options).map_err(refuse)?;
-    create(&image.path, &new).map_err(|error| refuse(settings::words(&error)))
+    create(&image.path, &new).map_err(|error| refuse(settings::words(&image.path, &error)))
 }
 
 /// Bytes of the units the target allocates; 1 for raw files.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use qimg::engine::{EntryBits, Explanation, WriteDecision};
+use qimg::format::HostOffset;
 
 use super::{LayerView, Resolution};
 use crate::report::bytes;
@@ -113,7 +114,7 @@ fn write_text(resolution: &Resolution<'_>) -> String {
     };
     match explanation.write {
         Some(WriteDecision::InPlace { .. }) => {
-            let host = explanation.host_offset().map_or(0, |host| host.get());
+            let host = explanation.host_offset().map_or(0, HostOffset::get);
             format!("in place, at host offset {host:#x}: the cluster is normal and COPIED")
         }
         Some(WriteDecision::NewCluster(reason)) => format!(

@@ -1,6 +1,7 @@
 //! `explain` for programs.
 
 use qimg::engine::{ClusterType, EntryBits, Explanation, WriteDecision};
+use qimg::format::{HostOffset, L2Entry};
 use serde::Serialize;
 
 use super::{LayerView, Resolution};
@@ -144,11 +145,11 @@ impl Entries {
             l1_entry: explanation.l1_entry.bits(),
             l1_bits: bits(explanation.l1_bits()),
             l2_index: explanation.l2_index,
-            l2_entry: explanation.l2_entry.map(|entry| entry.bits()),
+            l2_entry: explanation.l2_entry.map(L2Entry::bits),
             l2_bits: bits(explanation.l2_bits(offset_bits)),
             cluster_offset: explanation.cluster_guest.get(),
             cluster_type: explanation.cluster.ok().map(ClusterType::name),
-            host_offset: explanation.host_offset().map(|host| host.get()),
+            host_offset: explanation.host_offset().map(HostOffset::get),
             damage: explanation.cluster.err().map(|error| error.to_string()),
         }
     }
