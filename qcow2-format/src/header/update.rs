@@ -4,7 +4,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::big_endian::{U32, U64};
 
 use super::TablePointer;
-use crate::feature::IncompatibleFeatures;
+use crate::feature::{AutoclearFeatures, IncompatibleFeatures};
 
 /// Bytes to write at an offset of the image file, so small that one sector write does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +55,12 @@ impl FieldUpdate {
     #[must_use]
     pub fn incompatible_features(features: IncompatibleFeatures) -> Self {
         Self::from_parts(72, &[], U64::new(features.bits()), &[])
+    }
+
+    /// Changes the autoclear feature word: 8 bytes at 88, version 3 only.
+    #[must_use]
+    pub fn autoclear_features(features: AutoclearFeatures) -> Self {
+        Self::from_parts(88, &[], U64::new(features.bits()), &[])
     }
 
     fn from_parts(offset: u64, before: &[U32], word: U64, after: &[U32]) -> Self {
