@@ -1,7 +1,7 @@
 //! One layer of a chain: a file with its format, opened.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use block_io::Storage;
 use cow_engine::{Image, RunKind};
@@ -17,7 +17,14 @@ use crate::status::Status;
 pub struct Layer {
     path: PathBuf,
     disk: Disk,
+    /// Whether data clusters may well lie in holes; asked once, when first needed.
+    seems_preallocated: OnceLock<bool>,
 }
+
+/// Bytes, or clusters, about which a layer is asked at once. What lies below may cut the answer
+/// to a small part, and nobody wants to walk over the same tables again for every such part.
+const ANSWER_BYTES_MIN: u64 = 2 << 20;
+const ANSWER_CLUSTERS: u64 = 4096;
 
 #[derive(Debug)]
 pub(crate) enum Disk {
@@ -36,7 +43,7 @@ pub(crate) enum Answer {
 
 impl Layer {
     pub(crate) fn new(path: PathBuf, disk: Disk) -> Self {
-        Self { path, disk }
+        Self { path, disk, seems_preallocated: OnceLock::new() }
     }
 
     /// The file, as it was named or as the name above resolved to.
@@ -113,14 +120,35 @@ impl Layer {
                 Ok(Answer::Here(Status::raw(offset, len, hole)))
             }
             Disk::Qcow2(image) => {
+                // Cut at multiples, so that clusters of other layers are not cut in pieces.
+                let unit =
+                    (image.geometry().cluster_bytes() * ANSWER_CLUSTERS).max(ANSWER_BYTES_MIN);
+                let len = len.min(unit - offset % unit);
                 let run = image.first_run(offset, len).map_err(|e| self.image_error(e))?;
                 Ok(match run {
                     None => Answer::Below { len: 0 },
                     Some(run) if run.kind == RunKind::Below => Answer::Below { len: run.len },
-                    Some(run) => Answer::Here(Status::of(&run)),
+                    Some(run) => Answer::Here(self.with_holes(image, Status::of(&run))?),
                 })
             }
         }
+    }
+
+    /// Where data clusters may well lie in holes of the file, asks the host, as the reference
+    /// implementation does.
+    fn with_holes(&self, image: &Image, status: Status) -> Result<Status> {
+        let Some(host) = status.host_offset.filter(|_| status.data) else { return Ok(status) };
+        // Only a hint: without the answer the status is right, if less precise.
+        if !self.seems_preallocated.get_or_init(|| image.seems_preallocated().unwrap_or(false)) {
+            return Ok(status);
+        }
+        let extent = image.storage().extent_at(host).map_err(|e| self.storage_error(e))?;
+        Ok(match extent {
+            // Beyond the end of the file there is one endless hole.
+            None => status.in_hole(),
+            Some(extent) if extent.is_hole() => status.at_most(extent.len).in_hole(),
+            Some(extent) => status.at_most(extent.len),
+        })
     }
 
     pub(crate) fn storage_error(&self, source: block_io::Error) -> Error {

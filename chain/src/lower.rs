@@ -43,6 +43,9 @@ impl LowerLayers {
         let inside = layer.virtual_size().saturating_sub(offset).min(buf.len() as u64);
         let (buf, beyond) = buf.split_at_mut(inside as usize);
         beyond.fill(0);
+        if buf.is_empty() {
+            return Ok(());
+        }
         match layer.disk() {
             Disk::Raw(raw) => raw.read_at(offset, buf).map_err(|e| layer.storage_error(e)),
             Disk::Qcow2(image) => {
@@ -71,7 +74,7 @@ impl LowerLayers {
             let inside = layer.virtual_size().saturating_sub(offset);
             if inside == 0 {
                 // Beyond this layer's end: the layer above it answers with zeros.
-                return Ok(Status::beyond_end(len, above));
+                return Ok(Status::absent(len, above));
             }
             len = len.min(inside);
             match layer.answer(offset, len)? {

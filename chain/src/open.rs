@@ -31,6 +31,8 @@ impl Chain {
     /// A file is missing, locked or not what it should be; a format is missing; the policy does
     /// not allow something. No file has changed then.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
+        // Two writers would destroy the image: who shares by force only reads.
+        let options = &options.clone().read_only(options.read_only || options.policy.force_share);
         let top = open_top(path, options)?;
         let lower = if options.backing { open_lower(&top, options)? } else { Vec::new() };
         let mut layers = Vec::with_capacity(lower.len());
@@ -96,8 +98,25 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
             let allowed = options.policy.depth_max;
             return Err(Error::TooDeep { layer: above.path.clone(), allowed });
         }
+        // After the search for loops: on its own top the lock would only say "in use".
+        lock_backing(&found, &above.path, options)?;
         lower.push(found);
     }
+}
+
+/// Locks a backing file as the reference implementation does.
+fn lock_backing(found: &Found, named_by: &Path, options: &OpenOptions) -> Result<()> {
+    let lock = match found.format {
+        _ if options.policy.force_share => Lock::shared_reader(),
+        // Its tables must hold still as long as somebody reads through them.
+        Format::Qcow2 => Lock::qcow2_reader(),
+        Format::Raw => Lock::backing(),
+    };
+    found.storage.lock(lock).map_err(|source| Error::Backing {
+        path: found.path.clone(),
+        named_by: named_by.to_owned(),
+        source,
+    })
 }
 
 /// The backing file that a layer names, opened; `None` when it names none.
@@ -123,7 +142,6 @@ fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
         Some(format) => format,
         None => probe(&storage).map_err(refuse)?,
     };
-    storage.lock(Lock::backing()).map_err(refuse)?;
     Ok(Some(Found { path, storage: Arc::new(storage), format }))
 }
 

@@ -1,5 +1,6 @@
 //! What opening a chain is allowed to do because an image says so.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Layers in a chain, unless the caller says otherwise.
@@ -64,22 +65,27 @@ impl Policy {
         self
     }
 
-    /// Opens read-only beside a writer: what is read may be in the middle of a change.
+    /// Opens beside a writer, and always read-only: what is read may be in the middle of a change.
     #[must_use]
     pub const fn force_share(mut self, force_share: bool) -> Self {
         self.force_share = force_share;
         self
     }
 
-    /// Whether a backing file may be opened at this path.
+    /// Whether a backing file may be opened at this path. One that is missing in an allowed folder
+    /// is allowed: opening it tells what is missing.
     pub(crate) fn allows(&self, path: &Path) -> bool {
         if self.directories.is_empty() {
             return true;
         }
-        let Ok(path) = path.canonicalize() else { return false };
-        self.directories
-            .iter()
-            .filter_map(|directory| directory.canonicalize().ok())
-            .any(|directory| path.starts_with(directory))
+        let place = match path.canonicalize() {
+            Ok(path) => Some(path),
+            Err(error) if error.kind() == ErrorKind::NotFound && !path.is_symlink() => {
+                path.parent().and_then(|folder| folder.canonicalize().ok())
+            }
+            Err(_) => None,
+        };
+        let allowed = self.directories.iter().filter_map(|folder| folder.canonicalize().ok());
+        place.is_some_and(|place| allowed.into_iter().any(|folder| place.starts_with(folder)))
     }
 }

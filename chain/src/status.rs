@@ -12,9 +12,9 @@ pub struct Status {
     pub depth: usize,
     /// Whether any layer owns the range.
     pub present: bool,
-    /// Whether it reads as zeros.
+    /// Whether it is known to read as zeros.
     pub zero: bool,
-    /// Whether the layer keeps data for it.
+    /// Whether the layer keeps data for it. Data may be zeros too: in a hole of the host's file.
     pub data: bool,
     /// Whether that data is compressed.
     pub compressed: bool,
@@ -33,14 +33,10 @@ impl Status {
         host_offset: None,
     };
 
-    /// Nobody owns the range: zeros.
+    /// Nobody owns the range, down to and including the layer at `depth`, or what lies below that
+    /// one ends before the range: zeros.
     pub(crate) const fn absent(len: u64, depth: usize) -> Self {
         Self { len, depth, ..Self::NOTHING }
-    }
-
-    /// The layer above owns the range only in so far as the one below ends before it: zeros.
-    pub(crate) const fn beyond_end(len: u64, depth: usize) -> Self {
-        Self { len, depth, present: true, ..Self::NOTHING }
     }
 
     pub(crate) const fn raw(offset: u64, len: u64, hole: bool) -> Self {
@@ -72,6 +68,11 @@ impl Status {
 
     pub(crate) const fn at_depth(self, depth: usize) -> Self {
         Self { depth, ..self }
+    }
+
+    /// Data that the host keeps no space for.
+    pub(crate) const fn in_hole(self) -> Self {
+        Self { zero: true, ..self }
     }
 
     pub(crate) const fn at_most(self, len: u64) -> Self {

@@ -18,6 +18,7 @@ mod options;
 mod pins;
 mod plan;
 mod poison;
+mod preallocation;
 mod read;
 mod slice_cache;
 mod translate;

@@ -1,7 +1,7 @@
 //! Whether the counts promise much more than the host keeps: the sign of preallocated metadata.
 
 use block_io::StorageExt;
-use qcow2_format::{HostCluster, HostOffset, RefcountBlock, RefcountTableEntry, table_words};
+use qcow2_format::{HostOffset, RefcountBlock, RefcountTableEntry};
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
@@ -14,12 +14,12 @@ impl Image {
     /// Looks at what is on disk. The cost is at most one read of all refcount blocks.
     ///
     /// # Errors
-    /// The host failed, or a refcount block cannot be where the table says.
+    /// The host failed.
     pub fn seems_preallocated(&self) -> Result<bool> {
         let cluster_bytes = self.geometry().cluster_bytes();
-        let length = |error| Error::storage(Purpose::Length)(error);
-        let clusters = self.geometry().clusters_for(self.storage.len().map_err(length)?);
-        let kept = self.storage.allocated_bytes().map_err(length)? / cluster_bytes;
+        let len = self.storage.len().map_err(Error::storage(Purpose::Length))?;
+        let kept = self.storage.allocated_bytes().map_err(Error::storage(Purpose::Length))?;
+        let (clusters, kept) = (self.geometry().clusters_for(len), kept / cluster_bytes);
         let enough = (kept.saturating_mul(10) / 9).max(kept.saturating_add(2));
         Ok(clusters >= enough && self.counts_at_least(enough, clusters)?)
     }
@@ -34,7 +34,7 @@ impl Image {
             let inside = per_block.min(clusters - block * per_block);
             let entry = self.refcount_table_entry(table.offset, block)?;
             let Some(offset) = entry.block_offset() else { continue };
-            counted += self.counted_in(block, offset, inside)?;
+            counted += self.counted_in(offset, inside)?;
             if counted >= enough {
                 return Ok(true);
             }
@@ -48,5 +48,15 @@ impl Image {
             .read_zero_filled(table.get().saturating_add(index * 8), &mut word)
             .map_err(Error::storage(Purpose::RefcountTable))?;
         Ok(RefcountTableEntry::from_bits(u64::from_be_bytes(word)))
+    }
+    /// How many of the first `inside` counts of the block at `offset` are not 0.
+    fn counted_in(&self, offset: HostOffset, inside: u64) -> Result<u64> {
+        let geometry = self.geometry();
+        let mut bytes = vec![0; geometry.cluster_bytes() as usize];
+        self.storage
+            .read_zero_filled(offset.get(), &mut bytes)
+            .map_err(Error::storage(Purpose::RefcountBlock))?;
+        let block = RefcountBlock::from_bytes(geometry.refcount_order(), bytes);
+        Ok((0..inside as usize).filter(|&index| block.get(index) != 0).count() as u64)
     }
 }
