@@ -1,0 +1,19 @@
+//! The engine as its users see it: plans, contents, crashes, races, refusals. One binary, because
+//! all of it needs the same few images.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod census;
+mod concurrency;
+mod crash;
+mod damaged;
+mod faults;
+mod flush_plans;
+mod growth;
+mod images;
+mod interleavings;
+mod model;
+mod read_plans;
+mod refused;
+mod test_backing;
+mod traps;
+mod write_plans;
