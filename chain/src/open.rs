@@ -59,6 +59,7 @@ fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
     let storage = block_io::OpenOptions::new()
         .write(!options.read_only)
         .direct(options.direct)
+        .ignore_syncs(options.ignore_syncs)
         .locking(locking(policy.locking))
         .open(path)
         .map_err(refuse)?;

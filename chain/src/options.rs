@@ -11,6 +11,7 @@ pub struct OpenOptions {
     pub(crate) read_only: bool,
     pub(crate) backing: bool,
     pub(crate) direct: bool,
+    pub(crate) ignore_syncs: bool,
     pub(crate) l2_cache_bytes: u64,
     pub(crate) policy: Policy,
 }
@@ -32,6 +33,7 @@ impl OpenOptions {
             read_only: false,
             backing: true,
             direct: false,
+            ignore_syncs: false,
             l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
             policy: Policy::new(),
         }
@@ -70,6 +72,14 @@ impl OpenOptions {
     #[must_use]
     pub const fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
+        self
+    }
+
+    /// Promises no durability for the top layer: flushes write everything but wait for nothing.
+    /// For images that are made anew if the host goes down before they are complete.
+    #[must_use]
+    pub const fn ignore_syncs(mut self, ignore: bool) -> Self {
+        self.ignore_syncs = ignore;
         self
     }
 

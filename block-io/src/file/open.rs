@@ -20,6 +20,7 @@ use crate::{Error, Lock, Operation, Result, Storage};
 pub struct OpenOptions {
     write: bool,
     direct: bool,
+    ignore_syncs: bool,
     create: Create,
     locking: Locking,
 }
@@ -80,6 +81,14 @@ impl OpenOptions {
         self
     }
 
+    /// Promises no durability: a sync returns at once and the host writes back when it likes. For
+    /// files that are made anew if the host goes down before they are complete.
+    #[must_use]
+    pub fn ignore_syncs(mut self, ignore: bool) -> Self {
+        self.ignore_syncs = ignore;
+        self
+    }
+
     /// Whether locks reach the host.
     #[must_use]
     pub fn locking(mut self, locking: Locking) -> Self {
@@ -100,7 +109,8 @@ impl OpenOptions {
         }
         let refuse = |error: io::Error| Error::open(path, error);
         let file = self.open_host(path).map_err(refuse)?;
-        let storage = FileStorage::build(file, self.locking).map_err(refuse)?;
+        let mut storage = FileStorage::build(file, self.locking).map_err(refuse)?;
+        storage.ignores_syncs = self.ignore_syncs;
         if self.create == Create::Truncate {
             storage.lock(Lock::creating())?;
             storage.set_len(0)?;
@@ -165,6 +175,7 @@ impl FileStorage {
         Ok(Self {
             read_only: access == OFlags::RDONLY,
             is_device,
+            ignores_syncs: false,
             direct,
             order: Order::default(),
             held: HeldLock::new(locking),
