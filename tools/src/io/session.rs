@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 
+use qimg::format::Version;
+
 use super::args::Args;
 use super::command::{self, Invocation, Problem};
 use crate::args::cache::CacheMode;
@@ -120,10 +122,14 @@ impl OpenImage {
         offset.checked_add(len).is_some_and(|end| end <= self.chain().virtual_size())
     }
 
-    /// Whether a range starts and ends at borders of clusters, or at the end of the disk.
+    /// Whether zeros can be written to a range without writing bytes: it starts and ends at
+    /// borders of clusters, or at the end of the disk, and entries can say "zeros".
     #[must_use]
-    pub fn whole_clusters(&self, offset: u64, len: u64) -> bool {
+    pub fn zeroes_quickly(&self, offset: u64, len: u64) -> bool {
         let Some(header) = self.chain().top().header() else { return true };
+        if header.version() == Version::V2 {
+            return false;
+        }
         let cluster = header.geometry().cluster_bytes();
         let end = offset.saturating_add(len);
         offset.is_multiple_of(cluster)

@@ -214,7 +214,7 @@ fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
     }
     let cause = |error| crate::open::cause(&error);
     match &job.source {
-        Source::Zeroes { no_fallback: true, .. } if !image.whole_clusters(job.offset, job.len) => {
+        Source::Zeroes { no_fallback: true, .. } if !image.zeroes_quickly(job.offset, job.len) => {
             return Err("Operation not supported".into());
         }
         Source::Zeroes { unmap, .. } => {

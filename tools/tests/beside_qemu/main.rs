@@ -1,0 +1,14 @@
+//! Our programs beside the real ones: the same command line on the same images, and every
+//! difference in output or exit code is a failure, except where ours are meant to differ.
+
+mod check;
+mod compare;
+mod convert;
+mod create;
+mod gallery;
+mod info;
+mod io;
+mod map;
+mod new_verbs;
+mod pair;
+mod refusal;

@@ -1,0 +1,90 @@
+//! The verbs that the real tool does not have.
+
+use crate::gallery::Gallery;
+use crate::pair::{qimg, qimg_io};
+
+#[test]
+fn explain_follows_the_chain_down() {
+    let gallery = Gallery::new();
+    let path = gallery.path("deep.qcow2");
+    let answer = |offset: &str| qimg(&["explain", "--json", &path, offset]).success().json();
+    // Written into the top layer, the one below, the base, and nowhere.
+    for (offset, depth, present, kind) in [
+        ("150k", 0, true, "normal"),
+        ("1536k", 1, true, "unallocated"),
+        ("700k", 2, true, "unallocated"),
+    ] {
+        let answer = answer(offset);
+        assert_eq!(answer["read"]["depth"], depth, "{offset}: {answer:#}");
+        assert_eq!(answer["read"]["present"], present);
+        assert_eq!(answer["layers"][0]["entries"]["cluster-type"], kind);
+        assert_eq!(answer["layers"][depth]["answers"], true);
+        assert_eq!(answer["write"]["in-place"], kind == "normal");
+    }
+    let zero = answer("100"); // below every overlay: the base
+    assert_eq!(zero["read"]["offset"], 100);
+}
+
+#[test]
+fn explain_is_readable() {
+    let gallery = Gallery::new();
+    let path = gallery.path("top.qcow2");
+    let text = qimg(&["explain", &path, "64k"]).success().stdout;
+    for part in [
+        "guest offset 0x10000 (65536)",
+        "L1[0] = 0x8000000000040000",
+        "L2[1] = 0x8000000000050000",
+        "bit 63      COPIED",
+        "cluster: normal at host 0x50000",
+        "this layer answers",
+        "not asked: a layer above answers",
+        "read:  layer [0] reads host offset 0x50000",
+        "write: in place, at host offset 0x50000",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let raw = qimg(&["explain", &gallery.path("base.raw"), "0"]).success().stdout;
+    assert!(raw.contains("plain bytes: offset 0x0 of the file, data"), "{raw}");
+    qimg(&["explain", &path, "2M"]).exits(1).fails_with("lies outside the disk");
+    qimg(&["explain", &path, "foo"]).exits(1).fails_with("Invalid guest offset: 'foo'");
+}
+
+#[test]
+fn chain_show_counts_every_byte_once() {
+    let gallery = Gallery::new();
+    let path = gallery.path("deep.qcow2");
+    let survey = qimg(&["chain", "show", "--json", &path]).success().json();
+    let layers = survey["layers"].as_array().unwrap();
+    assert_eq!(layers.len(), 3);
+    let data: u64 = layers.iter().map(|layer| layer["owns-data"].as_u64().unwrap()).sum();
+    assert_eq!(data + survey["zero"].as_u64().unwrap(), 3 << 20);
+    let drawing = qimg(&["chain", "show", &path]).success().stdout;
+    for part in ["[0] deep.qcow2", "[1] top.qcow2", "[2] base.raw", "3 layers"] {
+        assert!(drawing.contains(part), "{part} is missing in\n{drawing}");
+    }
+}
+
+#[test]
+fn the_demo_proves_itself() {
+    let gallery = Gallery::new();
+    let folder = gallery.path("demo");
+    let demo = qimg(&["demo", "--dir", &folder]).success();
+    let last = demo.stdout.lines().last().unwrap();
+    assert!(last.starts_with("Proven: 120 writes"), "{}", demo.stdout);
+    assert_eq!(demo.stderr, "");
+    for layer in 1..=3 {
+        testkit::Qemu::check(format!("{folder}/overlay-{layer}.qcow2").as_ref());
+    }
+    let temporary = qimg(&["demo"]).success();
+    assert_eq!(temporary.stdout.lines().last().unwrap(), last);
+}
+
+#[test]
+fn nothing_is_kept_of_a_scratch_session() {
+    let gallery = Gallery::new();
+    let path = gallery.path("base.raw");
+    let before = std::fs::read(&path).unwrap();
+    let commands = ["-c", "write -P 9 0 64k", "-c", "read -P 9 0 64k"];
+    qimg_io(&[&["-s", "-f", "raw"], &commands[..], &[&*path]].concat()).success();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
