@@ -6,6 +6,7 @@
 //! in flight.
 
 mod error;
+mod pack;
 mod pipeline;
 mod plan;
 mod source;
@@ -34,6 +35,9 @@ pub struct ConvertOptions {
     pub target_backing: Option<u64>,
     /// Smallest unit the target allocates; a piece of data never takes part of one.
     pub target_cluster: u64,
+    /// Compress every cluster of a qcow2 target. Clusters are then written in guest order, one
+    /// packed behind the other.
+    pub compress: bool,
     /// Go on after read errors, with zeros in their place.
     pub salvage: bool,
 }
@@ -47,6 +51,7 @@ impl Default for ConvertOptions {
             target_is_zero: false,
             target_backing: None,
             target_cluster: 1,
+            compress: false,
             salvage: false,
         }
     }

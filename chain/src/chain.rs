@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cow_engine::ZeroMode;
+use cow_engine::{Compressor, Image, ZeroMode};
 
 use crate::error::{Error, Result};
 use crate::layer::{Answer, Disk, Layer};
@@ -89,6 +89,50 @@ impl Chain {
             Disk::Raw(raw) => raw.storage().write_at(offset, buf).map_err(|e| top.storage_error(e)),
             Disk::Qcow2(image) => image.write_at(offset, buf).map_err(|e| top.image_error(e)),
         }
+    }
+
+    /// A compressor for clusters of the top layer; make one per thread.
+    ///
+    /// # Errors
+    /// The top layer is raw, or its compression type is compiled out.
+    pub fn compressor(&self) -> Result<Compressor> {
+        let top = self.top();
+        self.top_image()?.compressor().map_err(|e| top.image_error(e))
+    }
+
+    /// Stores what a [`Compressor`] made of the cluster at `offset` in the top layer.
+    ///
+    /// # Errors
+    /// The top layer is raw or keeps data for the cluster already, or as for
+    /// [`write_at`](Chain::write_at).
+    pub fn write_blob(&self, offset: u64, blob: &[u8]) -> Result<()> {
+        self.check_writable(offset, 1)?;
+        let top = self.top();
+        self.top_image()?.write_blob(offset, blob).map_err(|e| top.image_error(e))
+    }
+
+    /// Compresses and writes whole clusters of the top layer; the last one of the disk may be
+    /// shorter.
+    ///
+    /// # Errors
+    /// The top layer is raw or keeps data for a cluster already, the range does not consist of
+    /// whole clusters, or as for [`write_at`](Chain::write_at).
+    pub fn write_compressed_at(
+        &self,
+        compressor: &mut Compressor,
+        offset: u64,
+        buf: &[u8],
+    ) -> Result<()> {
+        self.check_writable(offset, buf.len() as u64)?;
+        let top = self.top();
+        self.top_image()?
+            .write_compressed_at(compressor, offset, buf)
+            .map_err(|e| top.image_error(e))
+    }
+
+    fn top_image(&self) -> Result<&Image> {
+        let top = self.top();
+        top.image().ok_or_else(|| Error::NotCompressible { layer: top.path().to_owned() })
     }
 
     /// Makes a range of the top layer read as zeros; with `unmap` host space may be given back.

@@ -95,6 +95,11 @@ pub enum Error {
         /// Size of the disk in bytes.
         size: u64,
     },
+    /// A compressed write to a format that has no compression.
+    NotCompressible {
+        /// The top layer.
+        layer: PathBuf,
+    },
     /// The chain was opened read-only.
     ReadOnly,
 }
@@ -177,6 +182,9 @@ impl fmt::Display for Error {
                 f,
                 "request of {len} bytes at offset {offset:#x} lies outside the disk of {size} bytes"
             ),
+            Self::NotCompressible { layer } => {
+                write!(f, "'{}': raw images have no compressed clusters", layer.display())
+            }
             Self::ReadOnly => f.write_str("chain was opened read-only"),
         }
     }

@@ -9,6 +9,7 @@ use std::thread;
 use chain::Chain;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::pack::{Packed, Packer};
 use super::plan::{Action, Piece, Planner, grain};
 use super::source::Source;
 use super::{ConvertError, ConvertOptions, ConvertReport};
@@ -35,6 +36,8 @@ struct Load {
     sequence: u64,
     piece: Piece,
     bytes: Vec<u8>,
+    /// Its clusters, if the copy is compressed.
+    packed: Option<Vec<Packed>>,
 }
 
 /// What a reader does with a piece it has read.
@@ -73,7 +76,7 @@ impl<'a> Pipeline<'a> {
         thread::scope(|scope| {
             for _ in 0..readers {
                 let (pieces_in, take) = (pieces_in.clone(), buffers.take.clone());
-                let out = match self.options.out_of_order {
+                let out = match self.options.out_of_order && !self.options.compress {
                     true => Out::Target { give: buffers.give.clone() },
                     false => Out::Writer { loads: loads.clone() },
                 };
@@ -112,6 +115,10 @@ impl<'a> Pipeline<'a> {
     }
 
     fn reader(&self, pieces: &Receiver<(u64, Piece)>, take: &Receiver<Vec<u8>>, out: &Out) {
+        let mut packer = match Packer::new(self.target, self.options) {
+            Ok(packer) => packer,
+            Err(error) => return self.fail(error),
+        };
         // The buffer first, the piece second: see `Buffers`.
         while let Ok(mut bytes) = take.recv()
             && let Ok((sequence, piece)) = pieces.recv()
@@ -122,7 +129,9 @@ impl<'a> Pipeline<'a> {
             if let Err(error) = self.fetch(piece, &mut bytes) {
                 return self.fail(error);
             }
-            let load = Load { sequence, piece, bytes };
+            let copied = piece.action == Action::Copy;
+            let packed = packer.as_mut().filter(|_| copied).map(|packer| packer.pack(&bytes));
+            let load = Load { sequence, piece, bytes, packed };
             let passed_on = match out {
                 Out::Writer { loads } => loads.send(load).is_ok(),
                 Out::Target { give } => self.store(load, give),
@@ -153,7 +162,11 @@ impl<'a> Pipeline<'a> {
         if self.failed() {
             return false;
         }
-        if let Err(error) = self.write(load.piece, &load.bytes) {
+        let written = match &load.packed {
+            Some(packed) => self.write_packed(load.piece, &load.bytes, packed),
+            None => self.write(load.piece, &load.bytes),
+        };
+        if let Err(error) = written {
             self.fail(error);
             return false;
         }
@@ -207,6 +220,34 @@ impl<'a> Pipeline<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Writes the clusters of a compressed copy.
+    fn write_packed(
+        &self,
+        piece: Piece,
+        bytes: &[u8],
+        packed: &[Packed],
+    ) -> Result<(), ConvertError> {
+        let clusters = bytes.chunks(self.options.target_cluster as usize); // at most 2 MiB
+        let mut offset = piece.offset;
+        for (cluster, packed) in clusters.zip(packed) {
+            let len = cluster.len() as u64;
+            match packed {
+                Packed::Zero if self.reads_zero(offset..offset + len) => {}
+                Packed::Zero => self.write_zeros(offset, len)?,
+                Packed::Plain => self.write_data(offset, cluster)?,
+                Packed::Blob(blob) => self.write_blob(offset, blob)?,
+            }
+            offset += len;
+        }
+        Ok(())
+    }
+
+    fn write_blob(&self, offset: u64, blob: &[u8]) -> Result<(), ConvertError> {
+        self.written.fetch_add(blob.len() as u64, Ordering::Relaxed);
+        let written = self.target.write_blob(offset, blob);
+        written.map_err(|source| ConvertError::Write { offset, source: Arc::new(source) })
     }
 
     /// Whether the target reads as zeros there without being told.

@@ -6,6 +6,7 @@ use std::path::Path;
 use qimg::chain::{Chain, Format, OpenOptions, Policy};
 use tempfile::TempDir;
 
+use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
 use crate::failure::Failure;
 
@@ -23,11 +24,14 @@ pub struct How {
     pub probe_backing: bool,
     /// Open the layers below too.
     pub backing: bool,
+    /// How the host's page cache is used for the image itself.
+    pub cache: CacheMode,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { read_only: false, force_share: false, probe_backing: false, backing: true }
+        let cache = CacheMode::default();
+        Self { read_only: false, force_share: false, probe_backing: false, backing: true, cache }
     }
 }
 
@@ -35,7 +39,7 @@ impl How {
     /// Read-only, with everything else as usual.
     #[must_use]
     pub fn reading(force_share: bool, probe_backing: bool) -> Self {
-        Self { read_only: true, force_share, probe_backing, backing: true }
+        Self { read_only: true, force_share, probe_backing, ..Self::default() }
     }
 }
 
@@ -170,7 +174,13 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
         .probe(how.probe_backing)
         .locking(!image.no_locks)
         .force_share(how.force_share || image.force_share);
-    OpenOptions::new().format(format).read_only(read_only).policy(policy).backing(how.backing)
+    OpenOptions::new()
+        .format(format)
+        .read_only(read_only)
+        .policy(policy)
+        .backing(how.backing)
+        .direct(how.cache.direct())
+        .ignore_syncs(how.cache.ignores_flushes())
 }
 
 /// Opens an image for a verb, with its words for failure.

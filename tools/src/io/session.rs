@@ -147,6 +147,25 @@ impl OpenImage {
         self.chain().write_at(offset, bytes).map_err(|error| open::cause(&error))
     }
 
+    /// Compresses and writes whole clusters.
+    ///
+    /// # Errors
+    /// The reason, for after `write failed: `, in the host's words as the real tool has it.
+    pub fn write_compressed(&self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        use qimg::chain::Error;
+        use qimg::engine::Error as Engine;
+        let chain = self.chain();
+        let written = chain
+            .compressor()
+            .and_then(|mut compressor| chain.write_compressed_at(&mut compressor, offset, bytes));
+        written.map_err(|error| match &error {
+            Error::NotCompressible { .. } => "Operation not supported".into(),
+            Error::Image { source: Engine::Allocated { .. }, .. } => "Input/output error".into(),
+            Error::Image { source: Engine::Plan { .. }, .. } => "Invalid argument".into(),
+            _ => open::cause(&error),
+        })
+    }
+
     /// Makes what was written durable, unless the cache mode says not to bother.
     ///
     /// # Errors
@@ -366,6 +385,7 @@ fn open_argument(argument: &ImageArg, settings: Settings) -> Result<Opened, Stri
         read_only: settings.read_only,
         force_share: settings.force_share,
         probe_backing: settings.probe_backing,
+        cache: settings.cache,
         ..How::default()
     };
     if settings.snapshot { open::open_scratch(argument, &how) } else { open::open(argument, &how) }

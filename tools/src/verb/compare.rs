@@ -60,23 +60,25 @@ pub fn run(args: &Args) -> Outcome {
         return Err(Failure::usage("qimg", "compare", "Expecting two image file names"));
     };
     refuse_objects(&args.object)?;
-    if let Some(mode) = &args.cache
-        && CacheMode::parse(mode).is_none()
-    {
-        let failure = Failure::new(format!("Invalid source cache option: {mode}"));
-        return Err(failure.with_code(exit::COMPARE_OPEN));
-    }
+    let cache = cache(args)?;
     let first = ImageArg::parse(first, args.a_format.as_deref(), args.image_opts)
         .map_err(|failure| failure.with_code(exit::COMPARE_OPEN))?;
     let second = ImageArg::parse(second, args.b_format.as_deref(), args.image_opts)
         .map_err(|failure| failure.with_code(exit::COMPARE_OPEN))?;
-    let opened = (open(args, &first)?, open(args, &second)?);
+    let opened = (open(args, &first, cache)?, open(args, &second, cache)?);
     let comparison = examine(args, &opened.0, &opened.1)?;
     Ok(if comparison.difference.is_none() { exit::SUCCESS } else { exit::COMPARE_DIFFERENT })
 }
 
-fn open(args: &Args, image: &ImageArg) -> Result<Opened, Failure> {
-    open_for_verb(image, &How::reading(args.force_share, args.probe_backing))
+fn cache(args: &Args) -> Result<CacheMode, Failure> {
+    let Some(mode) = &args.cache else { return Ok(CacheMode::default()) };
+    CacheMode::parse(mode).ok_or_else(|| {
+        Failure::new(format!("Invalid source cache option: {mode}")).with_code(exit::COMPARE_OPEN)
+    })
+}
+
+fn open(args: &Args, image: &ImageArg, cache: CacheMode) -> Result<Opened, Failure> {
+    open_for_verb(image, &How { cache, ..How::reading(args.force_share, args.probe_backing) })
         .map_err(|failure| failure.with_code(exit::COMPARE_OPEN))
 }
 

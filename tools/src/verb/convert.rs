@@ -34,12 +34,13 @@ pub fn run(args: &Args) -> Outcome {
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let target = Target::prepare(args, &plan, size)?;
     copy(args, &plan, &sources, &target)?;
-    target.finish(&plan)?;
+    target.finish()?;
     Ok(exit::SUCCESS)
 }
 
 fn open_sources(args: &Args, plan: &Plan) -> Result<Vec<Chain>, Failure> {
-    let how = How::reading(args.force_share, args.probe_backing);
+    let cache = plan.source_cache;
+    let how = How { cache, ..How::reading(args.force_share, args.probe_backing) };
     let open = |image: &ImageArg| Ok(open_for_verb(image, &how)?.into_chain());
     plan.sources.iter().map(open).collect()
 }

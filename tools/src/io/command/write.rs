@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Command, Invocation, Problem};
 use crate::io::getopt::Parsed;
-use crate::io::session::Session;
+use crate::io::session::{OpenImage, Session};
 use crate::io::statistics::Request;
 use crate::io::{number, pattern};
 
@@ -49,6 +49,7 @@ pub const AIO_WRITE: Command = Command {
 
 const DETAILS: &str = " \
  Without -P, -s and -z every byte written is 0xcd.
+ -c  compress; whole clusters that hold nothing yet
  -C  statistics as one line of comma-separated values
  -f  flush after the write
  -P  write this byte
@@ -57,7 +58,7 @@ const DETAILS: &str = " \
  -u  with -z: give the space back
  -z  write zeros
  -n  with -z: fail rather than write zeros byte by byte
- -p and -r are accepted and have no effect; -b and -c are not offered
+ -p and -r are accepted and have no effect; -b is not offered
 ";
 
 const VECTORED_DETAILS: &str = " \
@@ -84,6 +85,7 @@ struct Job {
     offset: u64,
     len: u64,
     source: Source,
+    compress: bool,
     flush: bool,
     quiet: bool,
     terse: bool,
@@ -113,8 +115,10 @@ fn check_flags(parsed: &Parsed) -> Result<(), Problem> {
         () if ['z', 'P', 's'].iter().filter(|&&flag| parsed.has(flag)).count() > 1 => {
             told("Only one of -z, -P, and -s can be specified at the same time")
         }
+        () if parsed.has('f') && (parsed.has('b') || parsed.has('c')) => {
+            told("-f and -b or -c cannot be specified at the same time")
+        }
         () if parsed.has('b') => refused("-b (VM state)"),
-        () if parsed.has('c') => refused("-c (compressed writes)"),
         () => Ok(()),
     }
 }
@@ -148,6 +152,7 @@ fn job(parsed: &Parsed, offset: u64, len: u64, source: Source) -> Job {
         offset,
         len,
         source,
+        compress: parsed.has('c'),
         flush: parsed.has('f'),
         quiet: parsed.has('q'),
         terse: parsed.has('C'),
@@ -220,15 +225,21 @@ fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
         Source::Zeroes { unmap, .. } => {
             image.chain().write_zeroes_at(job.offset, job.len, *unmap).map_err(cause)?;
         }
-        Source::Fill(byte) => {
-            image.write(job.offset, &repeated(&[*byte], job.len)?)?;
-        }
-        Source::Repeat(bytes) => image.write(job.offset, &repeated(bytes, job.len)?)?,
+        Source::Fill(byte) => write_bytes(image, job, &repeated(&[*byte], job.len)?)?,
+        Source::Repeat(bytes) => write_bytes(image, job, &repeated(bytes, job.len)?)?,
     }
     if job.flush || image.settings.cache.flush_each_write() {
         image.flush()?;
     }
     Ok(())
+}
+
+fn write_bytes(image: &OpenImage, job: &Job, bytes: &[u8]) -> Result<(), String> {
+    if job.compress {
+        image.write_compressed(job.offset, bytes)
+    } else {
+        image.write(job.offset, bytes)
+    }
 }
 
 fn repeated(pattern: &[u8], len: u64) -> Result<Vec<u8>, String> {

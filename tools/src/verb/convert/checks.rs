@@ -32,6 +32,7 @@ pub(super) struct Plan {
     pub(super) options: Options,
     pub(super) sparse: u64,
     pub(super) parallel: usize,
+    pub(super) source_cache: CacheMode,
     pub(super) target_cache: CacheMode,
 }
 
@@ -59,12 +60,22 @@ pub(super) fn plan(args: &Args) -> Result<Plan, Failure> {
     let options = options(args, target_format)?;
     check_backing(args, &options, target_format, sources.len())?;
     let target_cache = cache(args.target_cache.as_deref(), "Invalid cache option")?;
-    cache(args.source_cache.as_deref(), "Invalid source cache option")?;
+    let source_cache = cache(args.source_cache.as_deref(), "Invalid source cache option")?;
     let parse =
         |name: &OsString| ImageArg::parse(name, args.source_format.as_deref(), args.image_opts);
     let sources = sources.iter().map(parse).collect::<Result<_, _>>()?;
     let target_cache = target_cache.unwrap_or(CacheMode::Unsafe);
-    Ok(Plan { sources, target, target_format, options, sparse, parallel, target_cache })
+    let source_cache = source_cache.unwrap_or_default();
+    Ok(Plan {
+        sources,
+        target,
+        target_format,
+        options,
+        sparse,
+        parallel,
+        source_cache,
+        target_cache,
+    })
 }
 
 fn refuse<T>(message: impl Into<String>) -> Result<T, Failure> {
@@ -196,9 +207,6 @@ fn check_backing(
     }
     if args.compress && options.get("preallocation").is_some_and(|mode| mode != "off") {
         return refuse("Compression and preallocation not supported at the same time");
-    }
-    if args.compress {
-        return refuse("-c is not offered yet; leave it out, or use qemu-img convert -c");
     }
     Ok(())
 }

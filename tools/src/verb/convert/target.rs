@@ -30,7 +30,8 @@ impl Target {
         if !args.no_create {
             make(plan, &image, size)?;
         }
-        let how = How { probe_backing: args.probe_backing, ..How::default() };
+        let cache = plan.target_cache;
+        let how = How { probe_backing: args.probe_backing, cache, ..How::default() };
         let opened = open_for_verb(&image, &how)?;
         let cluster = cluster_size(opened.chain());
         Ok(Self { chain: opened.into_chain(), fresh: !args.no_create, backing, cluster })
@@ -49,16 +50,13 @@ impl Target {
             target_is_zero: self.backing.is_none() && (self.fresh || args.target_is_zero),
             target_backing: self.backing,
             target_cluster: self.cluster,
+            compress: args.compress,
             salvage: args.salvage,
         }
     }
 
     /// Writes back what is not on the host yet.
-    pub(super) fn finish(self, plan: &Plan) -> Result<(), Failure> {
-        // Metadata of a qcow2 target is written by a flush; a raw one has none.
-        if plan.target_cache.ignores_flushes() && self.cluster == 1 {
-            return Ok(());
-        }
+    pub(super) fn finish(self) -> Result<(), Failure> {
         self.chain.close().map_err(|error| Failure::new(format!("error while flushing: {error}")))
     }
 }
