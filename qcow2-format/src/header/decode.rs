@@ -160,13 +160,20 @@ fn validate_header_length(
 /// Cluster 0, past the end of the file filled with zeros.
 fn first_cluster(bytes: &[u8], cluster_bits: ClusterBits) -> Vec<u8> {
     let mut cluster = vec![0; 1 << cluster_bits.get()];
-    for (to, from) in cluster.iter_mut().zip(bytes) {
-        *to = *from;
+    let len = cluster.len().min(bytes.len());
+    if let (Some(to), Some(from)) = (cluster.get_mut(..len), bytes.get(..len)) {
+        to.copy_from_slice(from);
     }
     cluster
 }
 
 fn without_trailing_zeros(bytes: &[u8]) -> &[u8] {
+    const ZEROS: [u8; 512] = [0; 512];
+    let mut bytes = bytes;
+    // Nearly all of a cluster 0 of 2 MiB is zeros: whole blocks of them first.
+    while let Some(rest) = bytes.strip_suffix(&ZEROS) {
+        bytes = rest;
+    }
     let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last.saturating_add(1));
     bytes.get(..end).unwrap_or(bytes)
 }
