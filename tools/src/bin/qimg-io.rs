@@ -1,4 +1,5 @@
 //! The program `qimg-io`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

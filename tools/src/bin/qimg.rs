@@ -1,4 +1,5 @@
 //! The program `qimg`.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 

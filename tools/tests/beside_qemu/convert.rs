@@ -42,6 +42,20 @@ fn every_image_to_qcow2() {
 }
 
 #[test]
+fn every_image_compressed() {
+    let gallery = Gallery::new();
+    for options in ["compression_type=zlib", "compression_type=zstd", "cluster_size=2M"] {
+        for (name, format) in READABLE {
+            let (from, to) = (gallery.path(name), gallery.path("ours.qcow2"));
+            let flags = ["convert", "-c", "-f", format, "-O", "qcow2", "-o", options];
+            qimg(&[&flags[..], &[&*from, &to]].concat()).success();
+            Qemu::check(to.as_ref());
+            Qemu::assert_same((format, from.as_ref()), ("qcow2", to.as_ref()));
+        }
+    }
+}
+
+#[test]
 fn empty_clusters_stay_unallocated() {
     let gallery = Gallery::new();
     let (from, to) = (gallery.path("sparse.raw"), gallery.path("sparse.qcow2"));

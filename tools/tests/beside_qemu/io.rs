@@ -84,7 +84,7 @@ fn reads_and_writes() {
 }
 
 #[test]
-fn wrong_commands() {
+fn wrong_requests() {
     let gallery = Gallery::new();
     let nosuch = format!("write -s {} 0 512", gallery.path("nosuch"));
     let empty = format!("write -s {} 0 512", gallery.path("empty.raw"));
@@ -117,6 +117,14 @@ fn wrong_commands() {
         "readv 0 foo",
         "writev 0 1G 1G",
         "readv 0 3G",
+    ];
+    same(&gallery, &["-f", "qcow2"], "zero.qcow2", &commands);
+}
+
+#[test]
+fn wrong_commands() {
+    let gallery = Gallery::new();
+    let commands = [
         "alloc",
         "alloc foo",
         "alloc 0 foo",
