@@ -144,8 +144,17 @@ impl Layer {
         }
         let extent = image.storage().extent_at(host).map_err(|e| self.storage_error(e))?;
         Ok(match extent {
-            // Beyond the end of the file there is one endless hole.
-            None => status.in_hole(),
+            // The last cluster may be cut off in its zeros; what begins behind the end is lost,
+            // and reading it will say so.
+            None => {
+                let rest =
+                    image.geometry().cluster_bytes() - image.geometry().offset_in_cluster(host);
+                let begins = image.geometry().cluster_start(host);
+                match image.storage().extent_at(begins).map_err(|e| self.storage_error(e))? {
+                    Some(_) => status.at_most(rest).in_hole(),
+                    None => status,
+                }
+            }
             Some(extent) if extent.is_hole() => status.at_most(extent.len).in_hole(),
             Some(extent) => status.at_most(extent.len),
         })

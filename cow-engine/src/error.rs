@@ -62,6 +62,15 @@ pub enum Error {
         /// What owns it already.
         owner: Area,
     },
+    /// An L2 entry points at a data cluster behind the end of the file.
+    LostCluster {
+        /// First guest byte that cannot be read.
+        guest: GuestOffset,
+        /// Where the cluster should begin.
+        host: HostOffset,
+        /// Length of the file in bytes.
+        file_bytes: u64,
+    },
     /// A compressed cluster does not yield exactly one cluster of bytes.
     Decompress {
         /// Where the compressed bytes lie.
@@ -214,6 +223,7 @@ impl Error {
             | Self::MarkedCorrupt
             | Self::Misplaced { .. }
             | Self::Overlap { .. }
+            | Self::LostCluster { .. }
             | Self::Decompress { .. } => Class::Corrupt,
             Self::Unsupported { .. } => Class::Unsupported,
             Self::OutOfRange { .. }
@@ -298,6 +308,11 @@ impl fmt::Display for Error {
             Self::Overlap { claimant, host, owner } => {
                 write!(f, "{claimant} at host offset {host} overlaps with {owner}")
             }
+            Self::LostCluster { guest, host, file_bytes } => write!(
+                f,
+                "L2 table entry for guest offset {guest}: data cluster at host offset {host} lies \
+                 behind the end of the file at {file_bytes:#x}"
+            ),
             Self::Decompress { host, fault } => {
                 write!(f, "compressed cluster at host offset {host}: {fault}")
             }

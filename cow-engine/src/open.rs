@@ -48,7 +48,10 @@ impl Image {
         let poison = Arc::new(Poison::default());
         let writer = match writable {
             true => Some(open_writer(&storage, &header, &l1, &poison)?),
-            false => None,
+            false => {
+                check_for_reading(&*storage, &header, &l1)?;
+                None
+            }
         };
         let header = match writable {
             true => clear_autoclear(&*storage, header)?,
@@ -169,6 +172,7 @@ fn open_writer(
 ) -> Result<Writer> {
     let geometry = header.geometry();
     let len = storage.len().map_err(Error::storage(Purpose::Length))?;
+    header.validate_against_file_len(len)?;
     let table = header.refcount_table();
     let entries = u64::from(table.count) * geometry.table_entries_per_cluster();
     let words = read_table(&**storage, Purpose::RefcountTable, table.offset, entries)?;
@@ -179,6 +183,40 @@ fn open_writer(
     let ledger = Ledger::new(geometry, table.offset, words, len);
     let allocator = Allocator::new(Arc::clone(storage), geometry, ledger, Arc::clone(poison));
     Ok(Writer { allocator, map })
+}
+
+/// Refuses tables that cannot be those of the image: an L1 table that is not there would show an
+/// empty disk, one that overlaps with others any other disk. Where L2 tables and data lie is only
+/// looked at when they are needed: what can be read of a damaged image is worth reading.
+fn check_for_reading(storage: &dyn Storage, header: &Header, l1: &[L1Entry]) -> Result<()> {
+    let len = storage.len().map_err(Error::storage(Purpose::Length))?;
+    if header.l1_table_offset().get() >= len {
+        // Refcounts, which may lie outside too, come after the L1 table there.
+        header.validate_against_file_len(len)?;
+    }
+    let map = MetadataMap::new(header.geometry());
+    claim_header_tables(&map, header)?;
+    let tables = l1.iter().filter_map(|entry| entry.table_offset());
+    for table in tables.filter(|table| header.geometry().is_cluster_aligned(table.get())) {
+        map.claim(Area::L2Table, table, header.geometry().cluster_bytes())?;
+    }
+    Ok(())
+}
+
+/// Notes the clusters of what the header points at.
+fn claim_header_tables(map: &MetadataMap, header: &Header) -> Result<()> {
+    let cluster = header.geometry().cluster_bytes();
+    map.claim(Area::Header, HostOffset::ZERO, cluster)?;
+    map.claim(
+        Area::L1Table,
+        header.l1_table_offset(),
+        u64::from(header.l1_entry_count()).saturating_mul(8),
+    )?;
+    map.claim(
+        Area::RefcountTable,
+        header.refcount_table_offset(),
+        u64::from(header.refcount_table_clusters()).saturating_mul(cluster),
+    )
 }
 
 /// Notes every cluster of metadata; two structures on one cluster are an error, and so is a
@@ -192,17 +230,7 @@ fn claim_metadata(
 ) -> Result<()> {
     let geometry = header.geometry();
     let cluster = geometry.cluster_bytes();
-    map.claim(Area::Header, HostOffset::ZERO, cluster)?;
-    map.claim(
-        Area::L1Table,
-        header.l1_table_offset(),
-        u64::from(header.l1_entry_count()).saturating_mul(8),
-    )?;
-    map.claim(
-        Area::RefcountTable,
-        header.refcount_table_offset(),
-        u64::from(header.refcount_table_clusters()).saturating_mul(cluster),
-    )?;
+    claim_header_tables(map, header)?;
     for (index, entry) in refcount_table.iter().enumerate() {
         if let Some(block) = entry.block_offset() {
             check_place("refcount table", index, block, geometry, file_bytes)?;

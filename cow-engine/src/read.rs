@@ -2,7 +2,7 @@
 
 use block_io::StorageExt;
 use cluster_map::{Run, RunKind};
-use qcow2_format::{CompressedDescriptor, GuestOffset};
+use qcow2_format::{CompressedDescriptor, GuestOffset, HostOffset};
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
@@ -37,13 +37,34 @@ impl Image {
                 buf.fill(0);
                 Ok(())
             }
-            RunKind::Data { host } => self
-                .storage
-                .read_zero_filled(host.get(), buf)
-                .map(drop)
-                .map_err(Error::storage(Purpose::Data)),
+            RunKind::Data { host } => self.read_data(run.guest, host, buf),
             RunKind::Compressed { descriptor, skip } => self.read_compressed(descriptor, skip, buf),
             RunKind::Below => self.read_below(run.guest, buf),
+        }
+    }
+
+    /// Guest bytes that the image keeps as they are.
+    fn read_data(&self, guest: GuestOffset, host: HostOffset, buf: &mut [u8]) -> Result<()> {
+        let read = self
+            .storage
+            .read_zero_filled(host.get(), buf)
+            .map_err(Error::storage(Purpose::Data))?;
+        if read == buf.len() {
+            return Ok(());
+        }
+        // The last cluster of a file may be cut off where only zeros follow. A whole cluster that
+        // is not there was there once.
+        let len = self.storage.len().map_err(Error::storage(Purpose::Length))?;
+        let cluster_bytes = self.geometry().cluster_bytes();
+        let lost =
+            len.next_multiple_of(cluster_bytes).max(self.geometry().cluster_start(host.get()));
+        match lost.checked_sub(host.get()) {
+            Some(skip) if skip >= buf.len() as u64 => Ok(()),
+            skip => Err(Error::LostCluster {
+                guest: GuestOffset::new(guest.get().saturating_add(skip.unwrap_or(0))),
+                host: HostOffset::new(lost),
+                file_bytes: len,
+            }),
         }
     }
 

@@ -128,7 +128,7 @@ impl Image {
                 Err(ticket) => ticket,
             };
             let Some(at) = self.slice_offset(number)? else { return Ok(None) };
-            let slice = self.load_slice(at)?;
+            let slice = self.load_slice(number, at)?;
             if let Some(slice) = self.slices.insert(number, slice, ticket) {
                 return Ok(Some(slice));
             }
@@ -161,13 +161,28 @@ impl Image {
         Ok(Some(found))
     }
 
-    fn load_slice(&self, at: HostOffset) -> Result<Slice> {
+    fn load_slice(&self, number: SliceNumber, at: HostOffset) -> Result<Slice> {
         let bytes = self.slice_entries * self.geometry().l2_entry_bytes();
         let mut buf = vec![0; bytes as usize];
-        self.storage
+        let read = self
+            .storage
             .read_zero_filled(at.get(), &mut buf)
             .map_err(Error::storage(Purpose::L2Table))?;
+        if read == 0 {
+            self.refuse_lost_table(number, at)?;
+        }
         let (words, _) = buf.as_chunks::<8>();
         Ok(Slice::new(words.iter().map(|word| u64::from_be_bytes(*word))))
+    }
+    /// A table may end past the end of the file, where it is zeros. One that begins there is lost.
+    fn refuse_lost_table(&self, number: SliceNumber, slice: HostOffset) -> Result<()> {
+        let geometry = self.geometry();
+        let found = HostOffset::new(geometry.cluster_start(slice.get()));
+        if found.get() < self.storage.len().map_err(Error::storage(Purpose::Length))? {
+            return Ok(());
+        }
+        let index = number / (geometry.l2_entry_count() / self.slice_entries);
+        let allowed = "an offset inside the file";
+        Err(Error::Misplaced { table: "L1 table", index, found, allowed })
     }
 }
