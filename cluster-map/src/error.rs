@@ -17,6 +17,10 @@ pub enum Fault {
     CompressedInExternalData,
     /// The compressed bytes would lie beyond 2^56.
     CompressedBeyondLimit,
+    /// A subcluster is said to hold data and to read as zeros.
+    AllocatedAndZero,
+    /// A subcluster is said to hold data, but the cluster has no host offset.
+    AllocatedNowhere,
 }
 
 /// An L2 entry that cannot be interpreted; reading or writing there must fail.
@@ -42,6 +46,8 @@ impl fmt::Display for Error {
             Fault::ZeroFlagInVersion2 => "zero flag in a version 2 image",
             Fault::CompressedInExternalData => "compressed cluster with an external data file",
             Fault::CompressedBeyondLimit => "compressed data beyond 2^56",
+            Fault::AllocatedAndZero => "a subcluster is both allocated and zero",
+            Fault::AllocatedNowhere => "a subcluster is allocated without a host offset",
         };
         write!(f, "L2 table entry {:#x} for guest offset {}: {what}", self.entry.bits(), self.guest)
     }

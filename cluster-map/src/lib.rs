@@ -12,6 +12,7 @@ mod decision;
 mod dialect;
 mod error;
 mod run;
+mod subcluster;
 
 pub use change::{EntryChange, ZeroMode, zeroed_entry};
 pub use cluster_type::ClusterType;
@@ -19,3 +20,4 @@ pub use decision::{CowSource, NewClusterReason, WriteDecision};
 pub use dialect::Dialect;
 pub use error::{Error, Fault};
 pub use run::{Run, RunKind, Runs};
+pub use subcluster::{SubclusterRun, SubclusterType, Subclusters, written_bitmap, zeroed_bitmap};
