@@ -63,9 +63,11 @@ pub(crate) fn assert_clean(image: &[u8]) {
 
 /// A big-endian word; zeros past the end of the file.
 fn word(image: &[u8], at: u64) -> u64 {
-    (0..8).fold(0, |word, index| {
-        word << 8 | u64::from(image.get((at + index) as usize).copied().unwrap_or(0))
-    })
+    let at = at as usize;
+    if let Some(word) = image.get(at..at + 8) {
+        return u64::from_be_bytes(word.try_into().unwrap());
+    }
+    (at..at + 8).fold(0, |word, at| word << 8 | u64::from(image.get(at).copied().unwrap_or(0)))
 }
 
 impl Walk<'_> {
@@ -74,7 +76,8 @@ impl Walk<'_> {
     }
 
     fn refer(&mut self, at: u64, len: u64, what: &str) {
-        if at % SECTOR_BYTES != 0 && what != "compressed" || at >> 56 != 0 {
+        let anywhere = what == "compressed" || at.is_multiple_of(self.cluster_bytes());
+        if !anywhere || at >> 56 != 0 {
             self.census.losses.push(format!("{what} at {at:#x}"));
         }
         for cluster in at >> self.cluster_bits..=(at + len - 1) >> self.cluster_bits {

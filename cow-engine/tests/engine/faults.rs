@@ -1,1 +1,316 @@
-//! todo
+//! Failing host calls: each call of a history fails in turn. Never a wrong byte, never a panic; a
+//! failed write gives its clusters back; a failed flush poisons, and what was flushed before is on
+//! the disk.
+
+use std::sync::Arc;
+
+use block_io::{MemoryStorage, Storage};
+use cow_engine::{Backing, Error, Image, OpenOptions, ZeroMode};
+use testkit::{Call, CallSet, Fault, FaultStorage, ModelDisk, Pattern, fail_each_call};
+
+use crate::census;
+use crate::images::{self, memory};
+use crate::test_backing::TestBacking;
+
+const SIZE: u64 = 140 << 10;
+
+#[derive(Clone, Copy)]
+enum Step {
+    Write(u64, u64),
+    Zero(u64, u64, ZeroMode),
+    Blob(u64),
+    Flush,
+}
+
+/// Every kind of change, small clusters: new L2 tables and refcount blocks on the way.
+const HISTORY: &[Step] = &[
+    Step::Write(100, 700),
+    Step::Write(0x8000 - 300, 900),
+    Step::Flush,
+    Step::Write(200, 4000),
+    Step::Blob(0x2000),
+    Step::Zero(0x300, 0x900, ZeroMode::Keep),
+    Step::Write(0x2000, 100),
+    Step::Flush,
+    Step::Write(0x400, 300),
+    Step::Zero(0x8000 - 512, 1024, ZeroMode::Unmap),
+    Step::Write(40 << 10, 30 << 10),
+    Step::Zero(50 << 10, 10 << 10, ZeroMode::Unmap),
+    Step::Flush,
+    Step::Write(70 << 10, 65 << 10),
+    Step::Write(300, 3000),
+    Step::Flush,
+];
+
+/// What an image may show: every byte is one of those that these disks have there.
+struct Possible {
+    now: Vec<ModelDisk>,
+    /// Everything the guest may have seen since the last flush that succeeded.
+    since_flush: Vec<ModelDisk>,
+}
+
+#[track_caller]
+fn assert_possible(possible: &[ModelDisk], found: &[u8]) {
+    for (number, sector) in found.chunks(512).enumerate() {
+        let start = number * 512;
+        let expected = |disk: &ModelDisk| disk.bytes()[start..start + sector.len()] == *sector;
+        if possible.iter().any(expected) {
+            continue;
+        }
+        // A sector written in part may mix old and new bytes.
+        for (index, byte) in sector.iter().enumerate() {
+            let known = possible.iter().any(|disk| disk.bytes()[start + index] == *byte);
+            assert!(known, "offset {:#x}: {byte:#x} was never there", start + index);
+        }
+    }
+}
+
+impl Possible {
+    fn new(start: ModelDisk) -> Self {
+        Self { now: vec![start.clone()], since_flush: vec![start] }
+    }
+
+    /// A change that succeeded, or that failed and may have happened in part.
+    fn apply(&mut self, succeeded: bool, change: impl Fn(&mut ModelDisk)) {
+        let mut changed = self.now.clone();
+        changed.iter_mut().for_each(change);
+        if succeeded {
+            self.now = changed;
+        } else {
+            self.now.extend(changed);
+        }
+        self.since_flush.extend(self.now.iter().cloned());
+    }
+}
+
+fn step(image: &Image, possible: &mut Possible, step: Step, number: usize) -> Result<(), Error> {
+    match step {
+        Step::Write(offset, len) => {
+            let bytes = Pattern::new(number as u64).bytes(offset, len as usize);
+            let result = image.write_at(offset, &bytes);
+            possible.apply(result.is_ok(), |disk| disk.write(offset, &bytes));
+            result
+        }
+        Step::Zero(offset, len, mode) => {
+            let result = image.write_zeroes_at(offset, len, mode);
+            possible.apply(result.is_ok(), |disk| disk.zero(offset, len as usize));
+            result
+        }
+        Step::Blob(offset) => {
+            let bytes = [number as u8; 512];
+            let mut compressor = image.compressor()?;
+            let result = image.write_compressed_at(&mut compressor, offset, &bytes);
+            possible.apply(result.is_ok(), |disk| disk.write(offset, &bytes));
+            result
+        }
+        Step::Flush => {
+            let result = image.flush();
+            if result.is_ok() {
+                possible.since_flush.clone_from(&possible.now);
+            }
+            result
+        }
+    }
+}
+
+fn read_all(image: &Image) -> Vec<u8> {
+    images::read(image, 0, image.virtual_size() as usize)
+}
+
+/// Plays the history on a storage that may fail, and judges what is left.
+fn scenario(storage: &Arc<FaultStorage<MemoryStorage>>, base: &[u8], before: &[u8]) {
+    let backing: Arc<dyn Backing> = Arc::new(TestBacking::new(base.to_vec()));
+    let mut possible = Possible::new(ModelDisk::from_bytes(base.to_vec()).overlay(SIZE as usize));
+    let options = OpenOptions::new().backing(Some(Arc::clone(&backing)));
+    let opened = Image::open(Arc::<FaultStorage<_>>::clone(storage), options);
+    let image = match opened {
+        Ok(image) => image,
+        Err(error) => {
+            assert!(matches!(error, Error::Storage { .. }), "{error}");
+            assert!(images::bytes(storage.inner()) == before, "CE-6: the file has changed");
+            return;
+        }
+    };
+    let mut poisoned = false;
+    for (number, &this) in HISTORY.iter().enumerate() {
+        let result = step(&image, &mut possible, this, number + 1);
+        if let Err(error) = &result {
+            let expected = if poisoned {
+                matches!(error, Error::Poisoned(_))
+            } else {
+                matches!(error, Error::Storage { .. })
+            };
+            // A blob that failed half way may have left its cluster in place.
+            assert!(expected || matches!(error, Error::Allocated { .. }), "{error}");
+        }
+        if storage.fired() > 0 {
+            storage.heal();
+            poisoned |= matches!(image.flush(), Err(Error::Poisoned(_)));
+            assert_possible(&possible.now, &read_all(&image));
+            if !poisoned {
+                possible.since_flush.clone_from(&possible.now);
+            }
+        }
+        assert!(!poisoned || result.is_err(), "CE-5: poisoned images accept nothing");
+    }
+    let closed = image.close();
+    assert!(closed.is_ok() || storage.fired() > 0);
+    assert!(closed.is_err() || !poisoned);
+    let clean = closed.is_ok();
+    storage.heal();
+    let left = images::bytes(storage.inner());
+    let leaks = census::assert_no_loss(&left);
+    assert!(!clean || leaks == 0, "{leaks} clusters leak though all went well in the end");
+    let left = Arc::new(MemoryStorage::from(&left[..]));
+    let image = images::open_read_only(&left, Some(backing));
+    let expected = if clean { &possible.now } else { &possible.since_flush };
+    assert_possible(expected, &read_all(&image));
+}
+
+fn fail_each(fault: impl Fn(u64) -> Fault) {
+    let base = Pattern::new(77).bytes(0, 60_000);
+    let storage = memory(SIZE, 9);
+    let before = images::bytes(&*storage);
+    let runs =
+        fail_each_call(|| (*storage).clone(), fault, |storage| scenario(storage, &base, &before));
+    assert!(runs > 5, "{runs} calls could fail");
+}
+
+#[test]
+fn each_call_fails_once() {
+    fail_each(|nth| Fault::nth(nth, CallSet::ALL));
+}
+
+#[test]
+fn each_change_is_half_done() {
+    fail_each(|nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS).partial());
+}
+
+#[test]
+fn the_disk_runs_full() {
+    fail_each(|nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting());
+}
+
+#[test]
+fn every_sync_from_one_on_fails() {
+    fail_each(|nth| Fault::nth(nth, CallSet::of(&[Call::Sync])).lasting());
+}
+
+#[test]
+fn a_failed_flush_poisons_and_reads_go_on() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    image.write_at(0, &[1; 512]).unwrap();
+    storage.arm(Fault::nth(1, CallSet::of(&[Call::Sync])));
+    assert!(matches!(image.flush(), Err(Error::Storage { .. })));
+    let changes = storage.counts().within(CallSet::CHANGES);
+    let first = image.write_at(0, &[2; 512]).unwrap_err();
+    insta::assert_snapshot!(first, @"image given up after an earlier failure: sync: cannot make the file durable: Input/output error (os error 5)");
+    assert!(image.write_zeroes_at(0, 512, ZeroMode::Keep).is_err());
+    assert!(image.begin_write(0, 512).is_err());
+    assert!(image.flush().is_err());
+    assert_eq!(images::read(&image, 0, 512), [1; 512]);
+    assert!(image.close().is_err());
+    assert_eq!(storage.counts().within(CallSet::CHANGES), changes, "CE-5: nothing was written");
+}
+
+#[test]
+fn a_pending_write_cannot_be_published_after_the_end() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    let pending = image.begin_write(0, 512).unwrap();
+    image.execute(pending.plan(), &[1; 512]).unwrap();
+    storage.arm(Fault::nth(1, CallSet::of(&[Call::Sync])));
+    image.flush().unwrap_err();
+    assert!(matches!(pending.publish(), Err(Error::Poisoned(_))));
+    assert_eq!(images::read(&image, 0, 512), [0; 512]);
+}
+
+#[test]
+fn no_room_for_an_l2_table_is_no_end() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    storage.arm(Fault::nth(1, CallSet::of(&[Call::WriteZeroes])).no_space());
+    let error = image.write_at(0, &[1; 512]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(28), "{error}");
+    // Somebody made room: the same write succeeds, and the cluster is not lost.
+    image.write_at(0, &[1; 512]).unwrap();
+    image.close().unwrap();
+    census::assert_clean(&images::bytes(storage.inner()));
+}
+
+#[test]
+fn plans_carried_out_by_others_are_synced_too() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    image.write_at(0, &[1; 512]).unwrap();
+    image.flush().unwrap();
+    storage.reset();
+    let pending = image.begin_write(0, 512).unwrap();
+    let host = pending.plan().runs()[0].host();
+    // The engine does not see this write.
+    storage.inner().write_at(host.get(), &[2; 512]).unwrap();
+    pending.publish().unwrap();
+    image.flush().unwrap();
+    assert_eq!(storage.counts().of(Call::Sync), 1, "the data is not durable");
+}
+
+#[test]
+fn a_clean_close_syncs_the_counts_that_fell() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    image.write_at(0, &[1; 65536]).unwrap();
+    image.flush().unwrap();
+    image.write_zeroes_at(0, 65536, ZeroMode::Unmap).unwrap();
+    storage.reset();
+    image.close().unwrap();
+    // Entries, then counts.
+    assert_eq!(storage.counts().of(Call::Sync), 2);
+}
+
+/// An image of 512-byte clusters whose next few clusters need a larger refcount table.
+pub(crate) fn nearly_full() -> MemoryStorage {
+    let storage = memory(16 << 20, 9);
+    let image = images::open(&storage);
+    let mut at = 0;
+    while storage.len().unwrap() < (8 << 20) - 6 * 512 {
+        let room = (8 << 20) - storage.len().unwrap();
+        let len = if room > 200 << 10 { 64 << 10 } else { 512 };
+        image.write_at(at, &vec![1; len]).unwrap();
+        at += len as u64;
+    }
+    image.close().unwrap();
+    census::assert_clean(&images::bytes(&*storage));
+    (*storage).clone()
+}
+
+#[test]
+fn growth_of_the_refcount_table_fails_at_any_call() {
+    let start = nearly_full();
+    // Whole calls only: half of the header update would be a torn sector.
+    let fault = |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS);
+    let scenario = |storage: &Arc<FaultStorage<MemoryStorage>>| {
+        let image = images::open(storage);
+        let at = 12 << 20;
+        let mut flushed = false;
+        let done = (0..12).try_for_each(|number| {
+            image.write_at(at + number * 512, &[9; 512])?;
+            if number == 8 {
+                image.flush()?;
+                flushed = true;
+            }
+            Ok::<_, Error>(())
+        });
+        let closed = done.and_then(|()| image.close());
+        storage.heal();
+        let left = images::bytes(storage.inner());
+        census::assert_no_loss(&left);
+        let left = Arc::new(MemoryStorage::from(&left[..]));
+        let image = images::open_read_only(&left, None);
+        let found = images::read(&image, at, 12 * 512);
+        assert!(found.iter().all(|byte| [0, 9].contains(byte)));
+        assert!(!flushed || found[..9 * 512] == [9; 9 * 512]);
+        assert!(closed.is_err() || found == [9; 12 * 512]);
+    };
+    assert!(fail_each_call(|| start.clone(), fault, scenario) > 8);
+}

@@ -14,6 +14,7 @@ mod interleavings;
 mod model;
 mod read_plans;
 mod refused;
+mod stamps;
 mod test_backing;
 mod traps;
 mod write_plans;

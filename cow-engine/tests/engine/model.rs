@@ -179,7 +179,7 @@ fn random_histories_in_memory() {
         let mut rng = rng.fork();
         let mut world = World::new(Arc::new(MemoryStorage::new()), shape);
         // Large clusters make large disks, and every byte of them is compared.
-        let steps = if shape.cluster_bits > 12 { 20 } else { 70 };
+        let steps = if shape.cluster_bits > 12 { 12 } else { 50 };
         play(&mut world, shape, &mut rng, steps);
     }
 }
@@ -225,7 +225,7 @@ fn random_histories_on_files_agree_with_the_real_tools() {
             .unwrap();
         let mut world = World::new(Arc::new(file), shape);
         for _ in 0..2 {
-            play(&mut world, shape, &mut rng, 20);
+            play(&mut world, shape, &mut rng, 12);
             Qemu::check(&path);
             let raw = folder.write("expected.raw", world.model.bytes());
             Qemu::assert_same(("raw", &raw), ("qcow2", &path));
