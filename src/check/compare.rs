@@ -9,10 +9,21 @@ use super::stored::{BlockWriter, Stored};
 use super::tally::Tally;
 use super::{CheckError, Finding, FindingKind, Repair, Severity};
 
-/// Counts the refcount blocks themselves. Returns whether their structure is so broken that it
-/// must be rebuilt.
-pub(super) fn count_blocks(image: &Image<'_>, count: &mut Count) -> bool {
-    let mut rebuild = false;
+/// What is wrong with the refcount blocks as a structure.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BlockFaults {
+    /// Errors found.
+    pub(super) corruptions: u64,
+    /// The structure cannot be corrected: it must be rebuilt before anything is written to it.
+    pub(super) is_broken: bool,
+    /// A block lies behind the end of the file: its counts are 0, and cannot be changed.
+    pub(super) lacks_block: bool,
+}
+
+/// Counts the refcount blocks themselves.
+pub(super) fn count_blocks(image: &Image<'_>, count: &mut Count) -> BlockFaults {
+    let mut faults = BlockFaults::default();
+    let before = count.tally.report.corruptions;
     let geometry = image.layout.geometry;
     let max = geometry.refcount_order().max_count();
     for (index, &word) in image.refcount_table.iter().enumerate() {
@@ -34,18 +45,22 @@ pub(super) fn count_blocks(image: &Image<'_>, count: &mut Count) -> bool {
             None
         };
         if let Some(kind) = fault {
+            match kind {
+                FindingKind::RefcountBlockOutside { .. } => faults.lacks_block = true,
+                _ => faults.is_broken = true,
+            }
             count.tally.error(kind);
-            rebuild = true;
         }
     }
-    rebuild
+    faults.corruptions = count.tally.report.corruptions - before;
+    faults
 }
 
 /// Reports the clusters that are referenced more often than their counts can say.
 pub(super) fn report_overflows(image: &Image<'_>, count: &mut Count) {
     let geometry = image.layout.geometry;
     let max = geometry.refcount_order().max_count();
-    let Count { census, tally } = count;
+    let Count { census, tally, .. } = count;
     for (cluster, references) in census.above(max) {
         let offset = cluster.get().saturating_mul(geometry.cluster_bytes());
         tally.add(Finding::error(FindingKind::Overflow { offset }), references - max);

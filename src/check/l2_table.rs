@@ -4,7 +4,7 @@ use qcow2_format::{CompressedDescriptor, L2Bitmap, L2Entry, L2Layout, table_word
 
 use super::image::Layout;
 use super::references::{Clusters, clusters_of};
-use super::{Finding, FindingKind, Severity};
+use super::{Finding, FindingKind};
 
 /// What the entries of one L2 table refer to and what is wrong with them.
 #[derive(Debug, Default)]
@@ -16,9 +16,9 @@ pub(super) struct TableReport {
     pub(super) allocated: u64,
     pub(super) fragmented: u64,
     pub(super) compressed: u64,
-    /// Entries to be replaced by a zero cluster: only space was reserved, at a place that cannot
-    /// be.
-    pub(super) zeroed: Vec<ZeroedEntry>,
+    /// Entries that a repair replaces by a zero cluster: only space was reserved, at a place that
+    /// cannot be.
+    pub(super) zeroable: Vec<ZeroedEntry>,
 }
 
 /// An entry that a repair replaces by a zero cluster.
@@ -74,8 +74,8 @@ pub(super) fn entries(
 }
 
 /// Reads the entries of one L2 table.
-pub(super) fn inspect(layout: Layout, bytes: &[u8], repair: bool) -> TableReport {
-    let mut walk = Walk { layout, repair, report: TableReport::default(), next_offset: 0 };
+pub(super) fn inspect(layout: Layout, bytes: &[u8]) -> TableReport {
+    let mut walk = Walk { layout, report: TableReport::default(), next_offset: 0 };
     for (index, (entry, bitmap)) in entries(layout, bytes).enumerate() {
         // Most entries of most tables.
         if entry.bits() == 0 && bitmap.is_none_or(|bitmap| bitmap.bits() == 0) {
@@ -88,7 +88,6 @@ pub(super) fn inspect(layout: Layout, bytes: &[u8], repair: bool) -> TableReport
 
 struct Walk {
     layout: Layout,
-    repair: bool,
     report: TableReport,
     /// Where the next cluster would lie if nothing were fragmented; 0 at the start.
     next_offset: u64,
@@ -147,11 +146,9 @@ impl Walk {
         if !self.layout.geometry.is_cluster_aligned(offset) {
             if holds_data {
                 self.error(FindingKind::DataUnaligned { offset });
-            } else if self.repair {
-                self.zero(index, offset, bitmap);
-                return;
             } else {
                 self.error(FindingKind::PreallocatedUnaligned { offset });
+                self.zeroable(index, offset, bitmap);
             }
         }
         self.report.allocated += 1;
@@ -164,14 +161,12 @@ impl Walk {
         }
     }
 
-    fn zero(&mut self, index: u64, offset: u64, bitmap: Option<L2Bitmap>) {
+    fn zeroable(&mut self, index: u64, offset: u64, bitmap: Option<L2Bitmap>) {
         let (descriptor, bitmap) = match bitmap {
             None => (L2Entry::ZERO_PLAIN.bits(), None),
             Some(bitmap) => (0, Some(L2Bitmap::from_parts(0, bitmap.zero()).bits())),
         };
-        self.report.zeroed.push(ZeroedEntry { index, offset, descriptor, bitmap });
-        let kind = FindingKind::PreallocatedUnaligned { offset };
-        self.report.findings.push(Finding { severity: Severity::Repaired, kind });
+        self.report.zeroable.push(ZeroedEntry { index, offset, descriptor, bitmap });
     }
 
     fn refer(&mut self, offset: u64, bytes: u64) {

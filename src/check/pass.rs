@@ -4,8 +4,8 @@ use block_io::Storage;
 use qcow2_format::HostCluster;
 use refcount::Census;
 
-use super::compare::{Comparison, compare, count_blocks, report_overflows};
-use super::image::{Image, Layout};
+use super::compare::{BlockFaults, Comparison, compare, count_blocks, report_overflows};
+use super::image::{CLUSTERS_MAX, Image, Layout};
 use super::references::{Clusters, clusters_of};
 use super::stored::Stored;
 use super::tally::Tally;
@@ -19,8 +19,14 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Count {
     pub(super) census: Census,
+    /// References that reach too far behind the end of the file to be counted. A repair that
+    /// makes the file longer must not put anything where they point.
+    pub(super) dangling: Census,
     pub(super) tally: Tally,
 }
+
+/// Clusters of one region that are remembered as dangling: crafted lengths may be huge.
+const DANGLING_CLUSTERS_MAX: u64 = 1 << 16;
 
 impl Count {
     /// Counts the clusters of a region, `weight` times.
@@ -40,8 +46,21 @@ impl Count {
     /// Like [`Count::add`], with the error among the findings.
     pub(super) fn refer(&mut self, layout: Layout, offset: u64, bytes: u64, weight: u64) {
         if let Err(kind) = self.add(layout, offset, bytes, weight) {
-            self.tally.add(Finding::error(kind), weight);
+            self.found(layout, Finding::error(kind), weight);
         }
+    }
+
+    /// Keeps a finding, and counts it as its severity says, `weight` times.
+    pub(super) fn found(&mut self, layout: Layout, finding: Finding, weight: u64) {
+        if let FindingKind::BeyondEnd { offset, bytes } = finding.kind {
+            let first = offset / layout.cluster_bytes();
+            let last = offset.saturating_add(bytes - 1) / layout.cluster_bytes();
+            let count = (last - first + 1).min(DANGLING_CLUSTERS_MAX);
+            if first + count <= CLUSTERS_MAX {
+                self.dangling.add(HostCluster::new(first), count, weight);
+            }
+        }
+        self.tally.add(finding, weight);
     }
 
     pub(super) fn add_clusters(&mut self, clusters: Clusters, weight: u64) {
@@ -60,15 +79,12 @@ pub(super) fn run(
     options: CheckOptions<'_>,
 ) -> Result<CheckReport, CheckError> {
     let mut image = Image::open(storage)?;
-    let mut count = Count::default();
-    let geometry = image.layout.geometry;
-    count.tally.report.total_clusters = geometry.clusters_for(image.header.virtual_size());
-    let (trees, replacements) = count_references(&image, options, &mut count)?;
-    let before_blocks = count.tally.report.corruptions;
-    let broken = count_blocks(&image, &mut count);
-    let blocks = Blocks { broken, corruptions: count.tally.report.corruptions - before_blocks };
-    replace_entries(&mut image, &trees, &replacements, &mut count)?;
-    report_overflows(&image, &mut count);
+    let mut counted = count_references(&image, options, Tally::default())?;
+    if options.repair == Repair::All && !counted.replacements.is_empty() {
+        let tally = replace_entries(&mut image, &counted)?;
+        counted = count_references(&image, options, tally)?;
+    }
+    let Counted { mut count, trees, blocks, .. } = counted;
     let stored = settle_counts(&mut image, options.repair, &mut count, blocks)?;
     let repair_flags = match options.repair {
         Repair::None => false,
@@ -89,17 +105,28 @@ pub(super) fn run(
     Ok(count.tally.report)
 }
 
-/// Everything but the refcount blocks.
+/// All references, and what is needed to go on from there.
+#[derive(Debug)]
+struct Counted {
+    count: Count,
+    trees: Trees,
+    replacements: Vec<Replacement>,
+    blocks: BlockFaults,
+}
+
 fn count_references(
     image: &Image<'_>,
     options: CheckOptions<'_>,
-    count: &mut Count,
-) -> Result<(Trees, Vec<Replacement>), CheckError> {
+    tally: Tally,
+) -> Result<Counted, CheckError> {
     let layout = image.layout;
+    let mut count = Count { tally, ..Count::default() };
+    let size = image.header.virtual_size();
+    count.tally.report.total_clusters = layout.geometry.clusters_for(size);
     let table = snapshots::load(image, &mut count.tally)?;
     count.census.add(HostCluster::ZERO, 1, 1);
-    let mut trees = Trees::collect(image, table.snapshots(), count)?;
-    let replacements = trees.inspect(image, options, count)?;
+    let mut trees = Trees::collect(image, table.snapshots(), &mut count)?;
+    let replacements = trees.inspect(image, options, &mut count)?;
     count.refer(layout, image.header.snapshot_table_offset().get(), table.bytes(), 1);
     let refcount_table = image.header.refcount_table();
     let table_bytes = u64::from(refcount_table.count) * layout.cluster_bytes();
@@ -107,43 +134,31 @@ fn count_references(
     if let Some(luks) = image.header.luks() {
         count.refer(layout, luks.offset.get(), luks.bytes, 1);
     }
-    bitmaps::count(image, count)?;
-    Ok((trees, replacements))
+    bitmaps::count(image, &mut count)?;
+    let blocks = count_blocks(image, &mut count);
+    report_overflows(image, &mut count);
+    Ok(Counted { count, trees, replacements, blocks })
 }
 
-/// Replaces entries that only reserve space, at a place that cannot be, by zero clusters. Done
-/// once everything is counted: nothing is written into a table that something else claims too.
-fn replace_entries(
-    image: &mut Image<'_>,
-    trees: &Trees,
-    replacements: &[Replacement],
-    count: &mut Count,
-) -> Result<(), CheckError> {
-    let layout = image.layout;
-    for replacement in replacements {
-        let (entry, table) = (replacement.entry, replacement.table_offset);
-        if !trees.is_alone(image, table, count) {
-            count.tally.add(replacement.refused(), replacement.weight);
-            count.refer(layout, entry.offset, layout.cluster_bytes(), replacement.weight);
+/// Replaces entries that only reserve space, at a place that cannot be, by zero clusters. Nothing
+/// is written into a table that something else claims too. Everything is to be counted again.
+fn replace_entries(image: &mut Image<'_>, counted: &Counted) -> Result<Tally, CheckError> {
+    let mut tally = Tally::default();
+    for Replacement { table_offset, entry } in &counted.replacements {
+        if !counted.trees.is_alone(image, *table_offset, &counted.count) {
             continue;
         }
         let mut bytes = entry.descriptor.to_be_bytes().to_vec();
         bytes.extend(entry.bitmap.iter().flat_map(|bitmap| bitmap.to_be_bytes()));
-        image.write(table + entry.index * layout.geometry.l2_entry_bytes(), &bytes)?;
-        count.tally.report.corruptions_fixed += 1;
+        let entry_bytes = image.layout.geometry.l2_entry_bytes();
+        image.write(table_offset + entry.index * entry_bytes, &bytes)?;
+        let kind = FindingKind::PreallocatedUnaligned { offset: entry.offset };
+        tally.report.corruptions_fixed += 1;
+        tally.add(Finding { severity: Severity::Repaired, kind }, 1);
     }
-    if !replacements.is_empty() {
-        // The entries are gone before the counts fall.
-        image.sync()?;
-    }
-    Ok(())
-}
-
-/// What was wrong with the refcount blocks as a structure.
-#[derive(Clone, Copy, Debug)]
-struct Blocks {
-    broken: bool,
-    corruptions: u64,
+    // The entries are gone before the counts fall.
+    image.sync()?;
+    Ok(tally)
 }
 
 /// Compares counts, and repairs them.
@@ -151,18 +166,19 @@ fn settle_counts(
     image: &mut Image<'_>,
     repair: Repair,
     count: &mut Count,
-    blocks: Blocks,
+    blocks: BlockFaults,
 ) -> Result<Stored, CheckError> {
     let limit = count.end(image.layout).get();
     let stored = Stored::load(image, limit)?;
-    let Count { census, tally } = &mut *count;
-    let before = (tally.report.corruptions, tally.report.leaks);
+    let Count { census, tally, .. } = &mut *count;
+    let before = (tally.report.corruptions, tally.report.leaks, tally.report.check_errors);
     let comparison = compare(image, census, &stored, tally, Repair::None)?;
     set_end(image, tally, comparison);
     if repair == Repair::None {
         return Ok(stored);
     }
-    if blocks.broken || comparison.rebuild {
+    let lacks_block = blocks.lacks_block && repair == Repair::All;
+    if blocks.is_broken || lacks_block || comparison.rebuild {
         if repair == Repair::Leaks {
             let report = Box::new(std::mem::take(&mut tally.report));
             return Err(CheckError::RebuildNeeded { report });
@@ -174,13 +190,18 @@ fn settle_counts(
         report.leaks_fixed += report.leaks - before.1;
         report.corruptions = before.0 - blocks.corruptions;
         report.leaks = before.1;
-        report.check_errors = 0;
-        return Stored::load(image, count.end(image.layout).get());
+        report.check_errors = before.2;
+        let stored = Stored::load(image, count.end(image.layout).get())?;
+        // The new structure lies behind everything else.
+        let end = stored.counts.end().get();
+        let comparison = Comparison { rebuild: false, end };
+        set_end(image, &mut count.tally, comparison);
+        return Ok(stored);
     }
     if tally.report.leaks == 0 && tally.report.corruptions == 0 {
         return Ok(stored);
     }
-    (tally.report.corruptions, tally.report.leaks) = before;
+    (tally.report.corruptions, tally.report.leaks, tally.report.check_errors) = before;
     let comparison = compare(image, census, &stored, tally, repair)?;
     set_end(image, tally, comparison);
     Stored::load(image, limit)

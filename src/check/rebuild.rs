@@ -16,9 +16,8 @@ use super::references::clusters_of;
 /// header by one write. The old structure stays untouched until then, and is free after.
 pub(super) fn rebuild(image: &mut Image<'_>, count: &Count) -> Result<(), CheckError> {
     let mut wanted = without_old_structure(image, &count.census);
-    let start = count.end(image.layout).get();
-    let plan = Plan::new(image, &wanted, start)?;
-    wanted.add(HostCluster::new(start), plan.clusters(), 1);
+    let plan = place(image, &mut wanted, count)?;
+    wanted.add(HostCluster::new(plan.start), plan.clusters(), 1);
     write_blocks(image, &wanted, &plan)?;
     let entries = plan.table_entries(image);
     let table = TablePointer {
@@ -27,6 +26,38 @@ pub(super) fn rebuild(image: &mut Image<'_>, count: &Count) -> Result<(), CheckE
     };
     image.write(table.offset.get(), &encode_table(entries.iter().copied()))?;
     image.switch_refcount_table(table, entries)
+}
+
+/// Finds the first place behind everything where nothing points, not even a reference that
+/// dangles behind the end of a file cut short. Dangling references that the longer file then
+/// reaches count like any other; they read as zeros, as before.
+fn place(image: &Image<'_>, wanted: &mut Census, count: &Count) -> Result<Plan, CheckError> {
+    let mut start = count.end(image.layout).get();
+    let mut reached = 0;
+    loop {
+        let dangling = count.dangling.counts().skip_while(|(at, _)| at.get() < reached);
+        for (cluster, count) in dangling.take_while(|(at, _)| at.get() < start) {
+            wanted.add(cluster, 1, count);
+        }
+        reached = start;
+        let plan = Plan::new(image, wanted, start)?;
+        match first_gap(&count.dangling, start, plan.clusters()) {
+            gap if gap == start => return Ok(plan),
+            gap => start = gap,
+        }
+    }
+}
+
+/// The first place from `start` on where nothing points at any of `clusters` clusters.
+fn first_gap(dangling: &Census, start: u64, clusters: u64) -> u64 {
+    let mut start = start;
+    for (cluster, _) in dangling.counts() {
+        if cluster.get() >= start.saturating_add(clusters) {
+            break;
+        }
+        start = start.max(cluster.get() + 1);
+    }
+    start
 }
 
 /// What was counted, but for the old refcount table and its blocks.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::image::Image;
 use super::l2_table::{self, TableReport, ZeroedEntry};
 use super::pass::Count;
-use super::{CheckError, CheckOptions, CheckProgress, Finding, FindingKind, Repair, Severity};
+use super::{CheckError, CheckOptions, CheckProgress, Finding, FindingKind};
 
 /// L2 tables at no cluster boundary that are read: real damage has few of them, while a crafted
 /// image could have millions, each overlapping the next.
@@ -52,11 +52,10 @@ struct Source {
     is_active: bool,
 }
 
-/// An entry of some L2 table that a repair replaces.
+/// An entry of some L2 table that a repair would replace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Replacement {
     pub(super) table_offset: u64,
-    pub(super) weight: u64,
     pub(super) entry: ZeroedEntry,
 }
 
@@ -166,8 +165,8 @@ impl Trees {
         self.events.push(Event::Finding(Finding::error(kind), weight));
     }
 
-    /// Reads all L2 tables and counts what they refer to. Returns the entries that a repair is
-    /// to replace; they are counted as if that had been done.
+    /// Reads all L2 tables and counts what they refer to. Returns the entries that a repair
+    /// would replace.
     pub(super) fn inspect(
         &mut self,
         image: &Image<'_>,
@@ -178,15 +177,12 @@ impl Trees {
         let tables_total = self.tables.len() as u64;
         let mut tables_done = 0;
         let events = std::mem::take(&mut self.events);
-        let repair = options.repair == Repair::All;
         for batch in events.chunks(batch_tables(image)) {
             let reports: Vec<Option<Result<TableReport, CheckError>>> = batch
                 .par_iter()
                 .map(|event| match event {
                     Event::Finding(..) => None,
-                    &Event::Table(index) => {
-                        Some(read_table(image, self.tables[index].offset, repair))
-                    }
+                    &Event::Table(index) => Some(read_table(image, self.tables[index].offset)),
                 })
                 .collect();
             for (event, report) in batch.iter().zip(reports) {
@@ -194,10 +190,10 @@ impl Trees {
                     (Event::Table(index), Some(report)) => {
                         let table = self.tables[*index];
                         tables_done += 1;
-                        replacements.extend(table.fold(report?, count));
+                        replacements.extend(table.fold(image, report?, count));
                     }
                     (Event::Finding(finding, weight), _) => {
-                        count.tally.add(finding.clone(), *weight);
+                        count.found(image.layout, finding.clone(), *weight);
                     }
                     (Event::Table(_), None) => {}
                 }
@@ -225,29 +221,31 @@ impl Trees {
 
 impl Table {
     /// Adds what was found in the table, as often as it is pointed at.
-    fn fold(self, report: TableReport, count: &mut Count) -> impl Iterator<Item = Replacement> {
+    fn fold(
+        self,
+        image: &Image<'_>,
+        report: TableReport,
+        count: &mut Count,
+    ) -> impl Iterator<Item = Replacement> + use<> {
         for clusters in report.references {
             count.add_clusters(clusters, self.weight);
         }
         for finding in report.findings {
-            count.tally.add(finding, self.weight);
+            count.found(image.layout, finding, self.weight);
         }
         let totals = &mut count.tally.report;
         let weight = self.active_weight;
         totals.allocated_clusters += report.allocated.saturating_mul(weight);
         totals.fragmented_clusters += report.fragmented.saturating_mul(weight);
         totals.compressed_clusters += report.compressed.saturating_mul(weight);
-        report.zeroed.into_iter().map(move |entry| Replacement {
-            table_offset: self.offset,
-            weight: self.weight,
-            entry,
-        })
+        let table_offset = self.offset;
+        report.zeroable.into_iter().map(move |entry| Replacement { table_offset, entry })
     }
 }
 
-fn read_table(image: &Image<'_>, offset: u64, repair: bool) -> Result<TableReport, CheckError> {
+fn read_table(image: &Image<'_>, offset: u64) -> Result<TableReport, CheckError> {
     let bytes = image.read(offset, image.layout.cluster_bytes())?;
-    Ok(l2_table::inspect(image.layout, &bytes, repair))
+    Ok(l2_table::inspect(image.layout, &bytes))
 }
 
 /// Tables that are inspected between two steps of sequential work: enough for all threads, few
@@ -269,12 +267,4 @@ fn snapshot_fault(image: &Image<'_>, snapshot: &Snapshot) -> Option<FindingKind>
         return Some(FindingKind::SnapshotL1TooLarge { id, name, entries: table.count });
     }
     None
-}
-
-impl Replacement {
-    /// The finding when the replacement is not done after all.
-    pub(super) fn refused(&self) -> Finding {
-        let kind = FindingKind::PreallocatedUnaligned { offset: self.entry.offset };
-        Finding { severity: Severity::Error, kind }
-    }
 }

@@ -83,7 +83,7 @@ fn replace(
         3 => rng.next_u64(),
         // Somewhere in the file, or just behind its end.
         4 => (rng.below(clusters + 3) * cluster) | (rng.below(2) << 63),
-        5 => (rng.below(clusters) * cluster) | 512 * rng.below(2) | (rng.below(2) << 63),
+        5 => (rng.below(clusters) * cluster) | (rng.below(2) << 9) | (rng.below(2) << 63),
         6 => word(bytes, *rng.pick(&candidates)),
         _ => old ^ (1 << 62),
     };

@@ -48,7 +48,9 @@ pub(crate) fn theirs(path: &Path, repair: Repair) -> Option<Verdict> {
         .into_iter()
         .filter_map(|name| Some((name, json[name].as_u64().filter(|&value| value != 0)?)))
         .collect();
-    let lines = output.stderr.lines().filter(|line| !is_remark(line)).map(str::to_owned).collect();
+    // One remark ends without a line break.
+    let stderr = output.stderr.replace("on the image file to fix.", "on the image file to fix.\n");
+    let lines = stderr.lines().filter(|line| !is_remark(line)).map(str::to_owned).collect();
     Some(Verdict { exit_code, counts, lines })
 }
 
