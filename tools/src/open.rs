@@ -199,8 +199,16 @@ pub fn explain(error: &qimg::chain::Error) -> String {
     use qimg::chain::{Error, Missing};
     match error {
         Error::Storage { layer, source } => storage_words(layer, source),
-        Error::Backing { path, source, .. } => {
-            format!("Could not open backing file: {}", storage_words(path, source))
+        Error::Backing { path, named_by, source } => {
+            let words = format!("Could not open backing file: {}", storage_words(path, source));
+            match source.kind() {
+                std::io::ErrorKind::NotFound => format!(
+                    "{words}; '{0}' names it, name another one with \
+                     'qemu-img rebase -u -b FILE -F FMT {0}'",
+                    named_by.display()
+                ),
+                _ => words,
+            }
         }
         Error::Missing { what: Missing::BackingFormat, .. } => format!(
             "{error}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
