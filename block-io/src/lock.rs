@@ -142,7 +142,8 @@ impl Lock {
         Self { uses: Permissions::NONE, shares: NO_CHANGES }
     }
 
-    /// A backing file: byte 100.
+    /// A raw backing file: byte 100. One that is qcow2 is locked as by any
+    /// [`qcow2_reader`](Lock::qcow2_reader): its tables must hold still.
     #[must_use]
     pub const fn backing() -> Self {
         Self { uses: READS, shares: Permissions::ALL }
