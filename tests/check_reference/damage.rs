@@ -9,12 +9,13 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, rng: &mut Rng) -> Vec<String> {
     let words = Words::find(bytes, &header);
     let mut done = Vec::new();
     for _ in 0..rng.within(1..5) {
-        let what = match rng.below(10) {
+        let what = match rng.below(12) {
             0 => replace(bytes, rng, &header, &words.l1, "L1"),
             1..=4 => replace(bytes, rng, &header, &words.l2, "L2"),
             5 => replace(bytes, rng, &header, &words.refcount_table, "refcount table"),
             6..=8 => change_count(bytes, rng, &words.blocks),
-            _ => truncate(bytes, rng, &header),
+            9 => truncate(bytes, rng, &header),
+            _ => replace(bytes, rng, &header, &words.starts, "some"),
         };
         done.extend(what);
     }
@@ -26,6 +27,8 @@ struct Words {
     l1: Vec<usize>,
     l2: Vec<usize>,
     refcount_table: Vec<usize>,
+    /// First words of every cluster: tables of snapshots and bitmaps are among them.
+    starts: Vec<usize>,
     /// Offsets of refcount blocks.
     blocks: Vec<usize>,
 }
@@ -53,7 +56,9 @@ impl Words {
         // Entries in use, and one that is not.
         let refcount_table =
             refcount_table.into_iter().filter(|&at| word(bytes, at) != 0 || at % 1024 == 8);
-        Self { l1, l2, refcount_table: refcount_table.collect(), blocks }
+        let clusters = (cluster..bytes.len()).step_by(cluster);
+        let starts = clusters.flat_map(|start| words(start, 48)).collect();
+        Self { l1, l2, refcount_table: refcount_table.collect(), starts, blocks }
     }
 }
 

@@ -34,7 +34,13 @@ fn compare(folder: &Folder, bytes: &[u8], what: &str) {
     let (ours, after) = ours(bytes, Repair::None);
     assert!(after == bytes, "a check without repair wrote something: {what}");
     match (theirs, ours) {
-        (Some(theirs), Ok(report)) => assert_same(Verdict::from(&report), theirs, what),
+        (Some(mut theirs), Ok(report)) => {
+            // A data cluster read as a table can fill any list; the counts still agree.
+            let kept = report.findings.len();
+            let is_whole = report.findings_omitted == 0;
+            theirs.lines.truncate(if is_whole { usize::MAX } else { kept });
+            assert_same(Verdict::from(&report), theirs, what);
+        }
         (None, Err(CheckError::Format(_) | CheckError::BitmapTableLength { .. })) => {}
         (theirs, ours) => panic!("{what}\ntheirs {theirs:#?}\nours {ours:#?}"),
     }
@@ -56,6 +62,6 @@ fn assert_same(mut ours: Verdict, mut theirs: Verdict, what: &str) {
         let (ours, theirs) = (&ours.lines[first], &theirs.lines[first]);
         panic!("{what}\nline {first}:\n ours   {ours}\n theirs {theirs}");
     }
-    assert_eq!(ours.lines.len(), theirs.lines.len(), "{what}\n{ours:#?}\n{theirs:#?}");
+    assert_eq!(ours.lines.len(), theirs.lines.len(), "{what}");
     assert_eq!((ours.exit_code, ours.counts), (theirs.exit_code, theirs.counts), "{what}");
 }
