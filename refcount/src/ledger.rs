@@ -25,7 +25,8 @@ pub struct HostRun {
 /// How many clusters a reservation must bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserve {
-    /// The first free run, cut at the wanted count; at least one cluster.
+    /// The first free run, cut at the wanted count and where a block is not in memory; at least
+    /// one cluster.
     UpTo,
     /// The first free run that holds all of them.
     Exactly,
@@ -210,40 +211,65 @@ impl Ledger {
     /// First run of free clusters from the cursor on, in ranges that have a block.
     fn find(&mut self, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
         let mut next = self.cursor.max(1);
-        let mut run: Option<HostRun> = None;
+        loop {
+            let first = self.first_free(next)?;
+            let mut run = HostRun { first: HostCluster::new(first), count: 1 };
+            let mut end = first.saturating_add(1);
+            while run.count < wanted {
+                match self.is_free(end) {
+                    Ok(true) => run.count = run.count.saturating_add(1),
+                    Ok(false) => break,
+                    // What was found will do: nothing is read or grown to lengthen it.
+                    Err(_) if how == Reserve::UpTo => break,
+                    Err(need) => return Err(need),
+                }
+                end = end.saturating_add(1);
+            }
+            if run.count >= wanted || how == Reserve::UpTo {
+                return Ok(run);
+            }
+            next = end;
+        }
+    }
+
+    /// First free cluster from `next` on, block by block.
+    fn first_free(&mut self, next: u64) -> Result<u64, Need> {
+        let mut next = next;
         loop {
             self.check_limit(next)?;
-            if self.is_free(HostCluster::new(next))? {
-                let grown =
-                    run.map_or(HostRun { first: HostCluster::new(next), count: 1 }, |run| {
-                        HostRun { count: run.count.saturating_add(1), ..run }
-                    });
-                if grown.count >= wanted {
-                    return Ok(grown);
-                }
-                run = Some(grown);
-            } else {
-                if run.is_none() && next == self.cursor {
-                    // RC-3 holds: the cursor starts at 1 and only moves over used clusters here.
-                    self.cursor = next.saturating_add(1);
-                }
-                match run {
-                    Some(run) if how == Reserve::UpTo => return Ok(run),
-                    _ => run = None,
-                }
+            let position = Position::of(self.geometry, HostCluster::new(next));
+            self.make_block(position.table_index)?;
+            let block = self.blocks.get(&position.table_index);
+            let slot = block.and_then(|block| block.counts.first_free(position.slot));
+            let base = Position::first_cluster(self.geometry, position.table_index).get();
+            let skip = slot.and_then(|slot| u64::try_from(slot).ok());
+            let end = base.saturating_add(skip.unwrap_or(self.geometry.refcounts_per_block()));
+            if next == self.cursor {
+                // RC-3 holds: the cursor starts at 1 and only moves over used clusters here.
+                self.cursor = end;
             }
-            next = next.saturating_add(1);
+            if slot.is_some() {
+                return Ok(end);
+            }
+            next = end;
         }
     }
 
     /// Whether a cluster is free; makes the block of its range first where there is none.
-    fn is_free(&mut self, cluster: HostCluster) -> Result<bool, Need> {
-        let position = Position::of(self.geometry, cluster);
-        if !self.blocks.contains_key(&position.table_index) {
-            self.require(position.table_index)?;
-            self.add_block(position.table_index)?;
-        }
+    fn is_free(&mut self, cluster: u64) -> Result<bool, Need> {
+        self.check_limit(cluster)?;
+        let cluster = HostCluster::new(cluster);
+        self.make_block(Position::of(self.geometry, cluster).table_index)?;
         Ok(self.count(cluster)? == 0)
+    }
+
+    /// Makes sure that the block of a range is in memory, adding it where there is none.
+    fn make_block(&mut self, table_index: u64) -> Result<(), Need> {
+        if self.blocks.contains_key(&table_index) {
+            return Ok(());
+        }
+        self.require(table_index)?;
+        self.add_block(table_index)
     }
 
     /// Adds the block for a range that has none. All clusters of the range are free by
@@ -295,10 +321,7 @@ impl Ledger {
     /// Stores a count in a block that is in memory, making the block where it is absent.
     fn store(&mut self, cluster: HostCluster, count: u64) -> Result<(), Need> {
         let position = Position::of(self.geometry, cluster);
-        if !self.blocks.contains_key(&position.table_index) {
-            self.require(position.table_index)?;
-            self.add_block(position.table_index)?;
-        }
+        self.make_block(position.table_index)?;
         if let Some(block) = self.blocks.get_mut(&position.table_index) {
             block
                 .counts
@@ -345,6 +368,12 @@ impl Ledger {
 }
 
 impl HostRun {
+    /// Number of the cluster right behind the run.
+    #[must_use]
+    pub const fn end(self) -> u64 {
+        self.first.get().saturating_add(self.count)
+    }
+
     /// The clusters of the run.
     pub fn clusters(self) -> impl Iterator<Item = HostCluster> {
         (0..self.count).map(move |number| HostCluster::new(self.first.get().saturating_add(number)))
