@@ -31,7 +31,7 @@ pub(super) const CRATES: &[Crate] = &[
         package: "refcount",
         published: true,
         house: &["qcow2-format"],
-        outside: &["smallvec", "static_assertions"],
+        outside: &["static_assertions"],
     },
     Crate {
         package: "cow-engine",
