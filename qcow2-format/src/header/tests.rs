@@ -180,7 +180,7 @@ fn an_image_may_end_inside_cluster_0() {
 }
 
 #[test]
-fn an_empty_refcount_table_is_tolerated_only_for_a_check() {
+fn qf_3_an_empty_refcount_table_is_tolerated_only_for_a_check() {
     let bytes = poked(&[(56, &word(0))]);
     assert!(Header::decode(&bytes).is_err());
     assert_eq!(Header::decode_for_check(&bytes).unwrap().refcount_table_clusters(), 0);
@@ -249,7 +249,7 @@ fn areas_are_compared_with_each_other_and_with_the_file() {
 
 proptest! {
     #[test]
-    fn whatever_decodes_encodes_back(
+    fn qf_1_whatever_decodes_encodes_back(
         file in 112_usize..2048,
         version in 2_u8..=3,
         pokes in proptest::collection::vec((0_usize..700, any::<u8>()), 0..6),
@@ -279,7 +279,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_decode_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn qf_2_any_bytes_decode_without_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = Header::decode(&bytes);
         if let Some(start) = bytes.get_mut(..8) {
             start.copy_from_slice(&[0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 3]);

@@ -7,7 +7,7 @@ fn refusal(pokes: &[(usize, &[u8])]) -> String {
 }
 
 #[test]
-fn what_the_fixed_fields_may_not_hold() {
+fn qf_3_what_the_fixed_fields_may_not_hold() {
     let texts = [
         refusal(&[(0, b"VMDK")]),
         refusal(&[(4, &word(1))]),
@@ -188,7 +188,7 @@ fn the_first_error_is_the_one_the_reference_implementation_reports() {
 }
 
 #[test]
-fn changes_that_make_no_valid_header_are_refused() {
+fn qf_3_changes_that_make_no_valid_header_are_refused() {
     let header = || builder().build().unwrap();
     let features = |bits| Features {
         incompatible: IncompatibleFeatures::from_bits(bits),
