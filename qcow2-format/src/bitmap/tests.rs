@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::geometry::{ClusterBits, L2Layout, RefcountOrder};
+use crate::geometry::{ClusterBits, Geometry, L2Layout, RefcountOrder};
+use crate::unit::HostOffset;
 
 fn geometry() -> Geometry {
     Geometry::new(ClusterBits::DEFAULT, RefcountOrder::DEFAULT, L2Layout::Standard).unwrap()
