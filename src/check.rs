@@ -141,6 +141,30 @@ impl Outcome {
 
 /// Checks a qcow2 image, and repairs it if asked to.
 ///
+/// ```
+/// use qimg::check::{CheckOptions, Outcome, Repair, check};
+/// use qimg::format::{ClusterBits, Geometry, HeaderBuilder, HostOffset, TablePointer};
+/// use qimg::format::{L2Layout, RefcountOrder};
+/// use qimg::io::{MemoryStorage, Storage};
+///
+/// // A header and an empty refcount table: as if the counts had never been written.
+/// let geometry = Geometry::new(ClusterBits::DEFAULT, RefcountOrder::DEFAULT, L2Layout::Standard)?;
+/// let header = HeaderBuilder::new(geometry, 1 << 20)
+///     .refcount_table(TablePointer { offset: HostOffset::new(0x10000), count: 1 })
+///     .l1_table(TablePointer { offset: HostOffset::new(0x20000), count: 1 })
+///     .build()?;
+/// let storage = MemoryStorage::from(&header.encode()[..]);
+/// storage.set_len(0x30000)?;
+///
+/// let report = check(&storage, CheckOptions::default())?;
+/// assert_eq!(report.outcome(), Outcome::Corrupt);
+/// assert_eq!(report.findings[0].to_string(), "ERROR cluster 0 refcount=0 reference=1");
+///
+/// let report = check(&storage, CheckOptions { repair: Repair::All, ..CheckOptions::default() })?;
+/// assert_eq!((report.outcome(), report.corruptions_fixed), (Outcome::Consistent, 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// The caller holds the locks. A repair is safe against a power cut at any moment: counts rise
 /// before flags change, and a rebuilt refcount structure becomes valid by one write of the header.
 ///
