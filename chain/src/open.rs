@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block_io::{FileId, FileStorage, Lock, Locking, Storage};
+use block_io::{FileId, FileStorage, Lock, Locking, Storage, StorageExt};
 use cow_engine::Image;
 use qcow2_format::Header;
 
@@ -197,10 +197,9 @@ fn interpret(found: Found, engine: cow_engine::OpenOptions) -> Result<Layer> {
 }
 
 fn probe(storage: &FileStorage) -> block_io::Result<Format> {
-    let mut first = [0; 112];
-    let found = storage.read_at(0, &mut first)?;
-    // As the reference implementation: shorter files are never taken for qcow2.
-    Ok(if found < first.len() { Format::Raw } else { Format::probe(&first) })
+    let mut first = [0; 8];
+    storage.read_zero_filled(0, &mut first)?;
+    Ok(Format::probe(&first))
 }
 
 fn identity(found: &Found) -> Result<Option<FileId>> {

@@ -99,6 +99,16 @@ fn ch_3_raw_content_that_looks_like_qcow2_stays_raw() {
     assert_eq!(first_sector(&unsaid, &qcow2().policy(Policy::new().probe(true))), [0x5e; 512]);
 }
 
+/// The real tool fills short files up with zeros before it guesses, and so takes them for qcow2.
+#[test]
+fn a_short_file_with_the_magic_is_guessed_as_qcow2() {
+    let folder = Folder::new();
+    folder.write("short", b"QFI\xfb\0\0\0\x03");
+    let probing = OpenOptions::new().policy(Policy::new().probe(true));
+    let error = refusal(&folder.path("short"), &probing);
+    assert!(matches!(error, Error::Image { .. }), "{error}");
+}
+
 /// The header's format wins over what the caller says about formats that are missing.
 #[test]
 fn a_format_in_the_header_is_not_overridden() {
