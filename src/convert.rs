@@ -15,14 +15,19 @@ use chain::Chain;
 
 pub use error::ConvertError;
 use pipeline::Pipeline;
-use plan::Planner;
+use plan::{Planner, Units};
 use source::Source;
+
+/// Longest run of zeros that is looked for in data, in bytes: it has to fit into a piece, and
+/// each reader holds two of them.
+pub const SPARSE_BYTES_MAX: u64 = 16 << 20;
 
 /// How to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertOptions {
-    /// Shortest run of zeros in the data that is left out, in bytes; 0 copies everything, even
-    /// what the sources do not allocate.
+    /// Shortest run of zeros in the data that is left out, in bytes, rounded up to clusters of
+    /// the target; 0 copies everything, even what the sources do not allocate. More than
+    /// [`SPARSE_BYTES_MAX`] counts as that.
     pub sparse: u64,
     /// Pieces read at the same time.
     pub readers: usize,
@@ -33,8 +38,6 @@ pub struct ConvertOptions {
     /// The target has a backing file of this size: what the top layer of the source does not
     /// hold stays unallocated.
     pub target_backing: Option<u64>,
-    /// Smallest unit the target allocates; a piece of data never takes part of one.
-    pub target_cluster: u64,
     /// Compress every cluster of a qcow2 target. Clusters are then written in guest order, one
     /// packed behind the other.
     pub compress: bool,
@@ -50,7 +53,6 @@ impl Default for ConvertOptions {
             out_of_order: false,
             target_is_zero: false,
             target_backing: None,
-            target_cluster: 1,
             compress: false,
             salvage: false,
         }
@@ -84,6 +86,7 @@ pub fn convert(
     if found < needed {
         return Err(ConvertError::TargetTooSmall { needed, found });
     }
-    let planner = Planner::new(&source, options);
-    Pipeline::new(&source, target, options, progress).run(planner)
+    let units = Units::of(target, options);
+    let planner = Planner::new(&source, options, units);
+    Pipeline::new(&source, target, options, units, progress).run(planner)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chain::Chain;
 use cow_engine::Compressor;
 
+use super::plan::Units;
 use super::{ConvertError, ConvertOptions};
 use crate::zeros;
 
@@ -33,6 +34,7 @@ impl Packer {
     pub(super) fn new(
         target: &Chain,
         options: &ConvertOptions,
+        units: Units,
     ) -> Result<Option<Self>, ConvertError> {
         if !options.compress {
             return Ok(None);
@@ -40,7 +42,7 @@ impl Packer {
         let compressor = target
             .compressor()
             .map_err(|source| ConvertError::Write { offset: 0, source: Arc::new(source) })?;
-        let cluster_bytes = options.target_cluster as usize; // at most 2 MiB
+        let cluster_bytes = units.cluster as usize; // at most 2 MiB
         Ok(Some(Self { compressor, cluster_bytes, sparse: options.sparse != 0 }))
     }
 

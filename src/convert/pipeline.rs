@@ -10,7 +10,7 @@ use chain::Chain;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::pack::{Packed, Packer};
-use super::plan::{Action, Piece, Planner, grain};
+use super::plan::{Action, Piece, Planner, Units};
 use super::source::Source;
 use super::{ConvertError, ConvertOptions, ConvertReport};
 use crate::zeros;
@@ -23,6 +23,7 @@ pub(super) struct Pipeline<'a> {
     source: &'a Source<'a>,
     target: &'a Chain,
     options: &'a ConvertOptions,
+    units: Units,
     progress: &'a (dyn Fn(u64) + Sync),
     /// The first failure; everybody stops when it is set.
     failure: Mutex<Option<ConvertError>>,
@@ -61,11 +62,12 @@ impl<'a> Pipeline<'a> {
         source: &'a Source<'a>,
         target: &'a Chain,
         options: &'a ConvertOptions,
+        units: Units,
         progress: &'a (dyn Fn(u64) + Sync),
     ) -> Self {
         let (read, written, unreadable) = Default::default();
         let failure = Mutex::new(None);
-        Self { source, target, options, progress, failure, read, written, unreadable }
+        Self { source, target, options, units, progress, failure, read, written, unreadable }
     }
 
     pub(super) fn run(&self, planner: Planner<'_>) -> Result<ConvertReport, ConvertError> {
@@ -115,7 +117,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn reader(&self, pieces: &Receiver<(u64, Piece)>, take: &Receiver<Vec<u8>>, out: &Out) {
-        let mut packer = match Packer::new(self.target, self.options) {
+        let mut packer = match Packer::new(self.target, self.options, self.units) {
             Ok(packer) => packer,
             Err(error) => return self.fail(error),
         };
@@ -180,7 +182,7 @@ impl<'a> Pipeline<'a> {
         if piece.action == Action::Zero {
             return Ok(());
         }
-        bytes.resize(piece.len as usize, 0); // at most one piece, see `piece_bytes`
+        bytes.resize(piece.len as usize, 0); // at most one piece, see `Units`
         match self.source.read_at(piece.offset, bytes) {
             Ok(()) => {}
             Err(_) if self.options.salvage => self.salvage(piece.offset, bytes),
@@ -211,7 +213,7 @@ impl<'a> Pipeline<'a> {
         if self.options.sparse == 0 {
             return self.write_data(piece.offset, bytes);
         }
-        for (start, len, zero) in zeros::runs(bytes, grain(self.options) as usize) {
+        for (start, len, zero) in zeros::runs(bytes, self.units.grain as usize) {
             let at = piece.offset + start as u64;
             match zero {
                 false => self.write_data(at, &bytes[start..start + len])?,
@@ -229,7 +231,7 @@ impl<'a> Pipeline<'a> {
         bytes: &[u8],
         packed: &[Packed],
     ) -> Result<(), ConvertError> {
-        let clusters = bytes.chunks(self.options.target_cluster as usize); // at most 2 MiB
+        let clusters = bytes.chunks(self.units.cluster as usize); // at most 2 MiB
         let mut offset = piece.offset;
         for (cluster, packed) in clusters.zip(packed) {
             let len = cluster.len() as u64;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::source::Source;
-use super::{ConvertError, ConvertOptions};
+use chain::Chain;
 
-/// Bytes of a piece, unless the target's units or `-S` are larger.
+use super::source::Source;
+use super::{ConvertError, ConvertOptions, SPARSE_BYTES_MAX};
+
+/// Bytes of a piece, unless the target's units or the run of zeros to look for are larger.
 const PIECE_BYTES: u64 = 1 << 20;
 /// Largest run asked about at once.
 const STATUS_BYTES_MAX: u64 = 1 << 40;
@@ -35,30 +37,34 @@ type Demand = Option<Action>;
 pub(super) struct Planner<'a> {
     source: &'a Source<'a>,
     options: &'a ConvertOptions,
-    /// Units the target allocates: pieces start and end at their borders.
-    unit: u64,
-    piece: u64,
+    units: Units,
     at: u64,
     /// The rest of a run, not yet cut.
     run: Option<Piece>,
 }
 
-/// Granularity at which zeros are looked for in data: whole units of the target.
-pub(super) fn grain(options: &ConvertOptions) -> u64 {
-    let unit = options.target_cluster.max(1);
-    options.sparse.max(1).div_ceil(unit) * unit
+/// In what lengths the work is done, in bytes; all of them fit any `usize`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Units {
+    /// What the target allocates at once: pieces start and end at its borders. 1 for raw files.
+    pub(super) cluster: u64,
+    /// In what units zeros are looked for in data: whole clusters.
+    pub(super) grain: u64,
+    /// The largest piece.
+    pub(super) piece: u64,
 }
 
-/// Bytes of the largest piece.
-pub(super) fn piece_bytes(options: &ConvertOptions) -> u64 {
-    let grain = grain(options);
-    PIECE_BYTES.max(grain) / grain * grain
+impl Units {
+    pub(super) fn of(target: &Chain, options: &ConvertOptions) -> Self {
+        let cluster = target.top().image().map_or(1, |image| image.geometry().cluster_bytes());
+        let grain = options.sparse.clamp(1, SPARSE_BYTES_MAX).next_multiple_of(cluster);
+        Self { cluster, grain, piece: PIECE_BYTES.max(grain) / grain * grain }
+    }
 }
 
 impl<'a> Planner<'a> {
-    pub(super) fn new(source: &'a Source<'a>, options: &'a ConvertOptions) -> Self {
-        let unit = options.target_cluster.max(1);
-        Self { source, options, unit, piece: piece_bytes(options), at: 0, run: None }
+    pub(super) fn new(source: &'a Source<'a>, options: &'a ConvertOptions, units: Units) -> Self {
+        Self { source, options, units, at: 0, run: None }
     }
 
     fn demand_at(&self, at: u64, len: u64) -> Result<(Demand, u64), ConvertError> {
@@ -97,13 +103,13 @@ impl<'a> Planner<'a> {
             let start = self.at;
             let (mut demand, len) = self.demand_at(start, (size - start).min(STATUS_BYTES_MAX))?;
             let mut end = start + len;
-            if end < size && !end.is_multiple_of(self.unit) {
-                let below = end - end % self.unit;
+            if end < size && !end.is_multiple_of(self.units.cluster) {
+                let below = end - end % self.units.cluster;
                 if demand != Some(Action::Copy) && below > start {
                     end = below;
                 } else {
                     demand = Some(Action::Copy);
-                    end = (below + self.unit).min(size);
+                    end = (below + self.units.cluster).min(size);
                 }
             }
             self.at = end;
@@ -115,11 +121,11 @@ impl<'a> Planner<'a> {
     }
 
     fn cut(&mut self, run: Piece) -> Piece {
-        if run.action == Action::Zero || run.len <= self.piece {
+        if run.action == Action::Zero || run.len <= self.units.piece {
             return run;
         }
         // Up to the next multiple of the piece size, so that all later pieces are aligned.
-        let len = (self.piece - run.offset % self.piece).min(run.len);
+        let len = (self.units.piece - run.offset % self.units.piece).min(run.len);
         if len < run.len {
             let rest = Piece { offset: run.offset + len, len: run.len - len, ..run };
             self.run = Some(rest);

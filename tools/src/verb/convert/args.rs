@@ -71,7 +71,7 @@ pub struct Args {
     /// Reads at the same time, 1 to 16 (default 8)
     #[arg(short = 'm', long, value_name = "N", allow_hyphen_values = true)]
     pub(super) parallel: Option<String>,
-    /// Let the host copy where it can (accepted; decided case by case)
+    /// Accepted for compatibility, without effect: data is always read and written
     #[arg(short = 'C', long)]
     pub(super) copy_range_offloading: bool,
     /// Go on after read errors, with zeros in their place

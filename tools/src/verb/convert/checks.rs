@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use qimg::chain::Format;
+use qimg::convert::SPARSE_BYTES_MAX;
 
 use super::Args;
 use crate::args::cache::CacheMode;
@@ -15,8 +16,6 @@ use crate::creation::settings;
 use crate::failure::Failure;
 use crate::verb::refuse_objects;
 
-/// Largest `-S`.
-const SPARSE_MAX: u64 = 16 << 20;
 /// `-S` when nobody says.
 const SPARSE_DEFAULT: u64 = 4096;
 /// `-m` when nobody says.
@@ -85,13 +84,13 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Failure> {
 fn sparse(args: &Args) -> Result<u64, Failure> {
     let Some(text) = &args.sparse_size else { return Ok(SPARSE_DEFAULT) };
     match size::parse(text) {
-        Ok(bytes) if bytes.is_multiple_of(512) && bytes <= SPARSE_MAX => Ok(bytes),
+        Ok(bytes) if bytes.is_multiple_of(512) && bytes <= SPARSE_BYTES_MAX => Ok(bytes),
         Err(SizeError::Syntax) => {
             refuse(format!("Invalid buffer size for sparse output specified: '{text}'."))
         }
         _ => refuse(format!(
             "Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 \
-             up to {SPARSE_MAX}. Select 0 to disable sparse detection (fully allocates output)."
+             up to {SPARSE_BYTES_MAX}. Select 0 to disable sparse detection (fully allocates output)."
         )),
     }
 }

@@ -49,7 +49,6 @@ impl Target {
             out_of_order: args.oob_writes || self.cluster == 1,
             target_is_zero: self.backing.is_none() && (self.fresh || args.target_is_zero),
             target_backing: self.backing,
-            target_cluster: self.cluster,
             compress: args.compress,
             salvage: args.salvage,
         }
