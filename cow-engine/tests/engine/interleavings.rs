@@ -27,6 +27,15 @@ fn finish(image: Image, storage: &Held) {
     census::assert_clean(&images::bytes(storage.inner()));
 }
 
+/// Lets everything go on when a test ends early: a failure must not become a hang.
+struct Released<'h>(&'h HoldStorage<MemoryStorage>);
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
 /// Long enough for a thread that does not wait to have done its work.
 fn let_others_run() {
     thread::sleep(Duration::from_millis(50));
@@ -38,6 +47,7 @@ fn trap_84_the_second_write_to_a_new_cluster_sees_the_mapping_of_the_first() {
     let image = open(&storage);
     storage.hold_range(WRITES, 0x5_0000..0x6_0000);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.write_at(0, &[1; 4096]).unwrap());
         storage.wait_for(1);
         let second = scope.spawn(|| image.write_at(8192, &[2; 4096]).unwrap());
@@ -62,6 +72,7 @@ fn trap_96_a_zero_write_waits_for_the_first_write_of_its_cluster() {
     let image = open(&storage);
     storage.hold_range(WRITES, 0x5_0000..0x6_0000);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.write_at(0, &[1; 4096]).unwrap());
         storage.wait_for(1);
         let zero = scope.spawn(|| image.write_zeroes_at(0, CLUSTER, ZeroMode::Unmap).unwrap());
@@ -97,6 +108,7 @@ fn ce_3_a_held_read_never_sees_foreign_bytes() {
     let (storage, image) = with_a_first_cluster();
     storage.hold_range(READS, 0x5_0000..0x6_0000);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         let reader = scope.spawn(|| images::read(&image, 0, CLUSTER as usize));
         storage.wait_for(1);
         unmap_and_reuse(&image);
@@ -115,6 +127,7 @@ fn trap_85_a_held_write_in_place_never_hits_a_new_owner() {
     let (storage, image) = with_a_first_cluster();
     storage.hold_range(WRITES, 0x5_0000..0x6_0000);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.write_at(512, &[0x33; 512]).unwrap());
         storage.wait_for(1);
         unmap_and_reuse(&image);
@@ -136,6 +149,7 @@ fn a_held_copy_on_write_reads_the_old_cluster_to_its_end() {
     image.flush().unwrap();
     storage.hold_range(READS, 0x5_0000..0x6_0000);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         let reader = scope.spawn(|| images::read(&image, 0, 4096));
         storage.wait_for(1);
         image.write_at(0, &[0x55; CLUSTER as usize]).unwrap();
@@ -156,6 +170,7 @@ fn changes_behind_a_flush_are_in_the_next_one() {
     image.write_at(0, &[1; 512]).unwrap();
     storage.hold(SYNCS);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.flush().unwrap());
         storage.wait_for(1);
         image.write_at(CLUSTER, &[2; 512]).unwrap();
@@ -176,6 +191,7 @@ fn flushes_that_come_meanwhile_share_the_next_one() {
     storage.inner().hold(SYNCS);
     storage.reset();
     thread::scope(|scope| {
+        let _released = Released(storage.inner());
         scope.spawn(|| image.flush().unwrap());
         storage.inner().wait_for(1);
         image.write_at(0, &[2; 512]).unwrap();
@@ -205,6 +221,7 @@ fn a_slice_is_not_read_back_before_a_flush_has_written_it() {
     let slice = images::l2_entry_at(storage.inner(), 0);
     storage.hold_range(WRITES, slice..slice + 512);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.flush().unwrap());
         storage.wait_for(1);
         // The flush has copied the slice and not written it. Everything else pushes it out.
@@ -238,6 +255,7 @@ fn growth_waits_for_a_flush_that_carries_older_blocks() {
     let block = images::word(storage.inner(), images::word(storage.inner(), 48));
     storage.hold_range(WRITES, block..block + 512);
     thread::scope(|scope| {
+        let _released = Released(&storage);
         scope.spawn(|| image.flush().unwrap());
         storage.wait_for(1);
         // Fills the last block up and needs a larger table.
