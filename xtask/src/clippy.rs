@@ -1,10 +1,20 @@
-//! `clippy`: the lints of the workspace, warnings as errors.
+//! `clippy`: the lints of the workspace, warnings as errors, with all features and with those that
+//! can be left out left out.
 
 use crate::command::run_cargo;
 use crate::failure::Outcome;
 
 pub(crate) fn run(words: &[String]) -> Outcome {
     crate::no_arguments("clippy", words)?;
-    let scope = ["clippy", "--quiet", "--workspace", "--all-targets", "--all-features"];
-    run_cargo(&[&scope[..], &["--", "-D", "warnings"]].concat())
+    lint(&["--workspace", "--all-targets", "--all-features"])?;
+    // Elsewhere the workspace has them all: only crates by themselves can lack one.
+    lint(&["--package", "block-io", "--no-default-features"])?;
+    for features in ["", "deflate", "zstd"] {
+        lint(&["--package", "cow-engine", "--no-default-features", "--features", features])?;
+    }
+    Ok(())
+}
+
+fn lint(scope: &[&str]) -> Outcome {
+    run_cargo(&[&["clippy", "--quiet"], scope, &["--", "-D", "warnings"]].concat())
 }
