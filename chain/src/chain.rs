@@ -157,6 +157,22 @@ impl Chain {
         }
     }
 
+    /// Gives up what the guest keeps in a range of the top layer; it then reads as zeros, as far
+    /// as the format can say so. Host space is given back where the host can.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Chain::write_at).
+    pub fn discard_at(&self, offset: u64, len: u64) -> Result<()> {
+        self.check_writable(offset, len)?;
+        let top = self.top();
+        match top.disk() {
+            Disk::Raw(raw) => {
+                raw.storage().punch_hole(offset, len).map(drop).map_err(|e| top.storage_error(e))
+            }
+            Disk::Qcow2(image) => image.discard_at(offset, len).map_err(|e| top.image_error(e)),
+        }
+    }
+
     /// Makes every write that completed before this call durable. Nothing to do on a read-only
     /// chain.
     ///

@@ -36,10 +36,19 @@ pub(crate) struct Allocator {
 struct Books {
     ledger: Ledger,
     /// Clusters whose entry no longer points there in memory: counted down once the disk agrees.
-    unpublished: Vec<HostRun>,
+    unpublished: Vec<Unpublished>,
     /// Where the next compressed blob may start: behind the last one, in a cluster that it (or
     /// one before it) still counts for.
     packing: Option<HostOffset>,
+}
+
+/// Host clusters that lost a reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unpublished {
+    /// The clusters.
+    pub run: HostRun,
+    /// Whether their host space is given back if this was the last reference.
+    pub punch: bool,
 }
 
 /// Whether a reservation may grow the refcount table.
@@ -200,9 +209,17 @@ impl Allocator {
         self.count_down_in(map, &mut books, run)
     }
 
-    /// Notes clusters whose entry was just unpublished in memory.
-    pub(crate) fn unpublish(&self, runs: impl Iterator<Item = HostRun>) {
-        self.lock().unpublished.extend(runs);
+    /// Notes clusters whose entry was just unpublished in memory. Neighbours become one run.
+    pub(crate) fn unpublish(&self, runs: impl Iterator<Item = HostRun>, punch: bool) {
+        let mut books = self.lock();
+        for run in runs {
+            match books.unpublished.last_mut() {
+                Some(last) if last.punch == punch && last.run.end() == run.first.get() => {
+                    last.run.count = last.run.count.saturating_add(run.count);
+                }
+                _ => books.unpublished.push(Unpublished { run, punch }),
+            }
+        }
     }
 
     /// The host clusters that a compressed cluster touches.
@@ -219,16 +236,50 @@ impl Allocator {
     }
 
     /// Clusters unpublished so far. Their slices must be collected for writing after this call.
-    pub(crate) fn take_unpublished(&self) -> Vec<HostRun> {
+    pub(crate) fn take_unpublished(&self) -> Vec<Unpublished> {
         std::mem::take(&mut self.lock().unpublished)
     }
 
     /// Counts clusters down: nothing on disk points there any more and nobody uses them.
-    pub(crate) fn count_down(&self, map: &MetadataMap, runs: &[HostRun]) -> Result<()> {
-        let mut books = self.lock();
-        for &run in runs {
-            self.count_down_in(map, &mut books, run)?;
+    pub(crate) fn count_down(&self, map: &MetadataMap, unused: &[Unpublished]) -> Result<()> {
+        for clusters in unused.iter().filter(|clusters| clusters.punch) {
+            self.punch(clusters.run)?;
         }
+        let mut books = self.lock();
+        for clusters in unused {
+            self.count_down_in(map, &mut books, clusters.run)?;
+        }
+        Ok(())
+    }
+
+    /// Gives host space back, as far as the reference that is about to go is the last one. The
+    /// clusters are still counted: nobody can be handed one before the hole is punched.
+    fn punch(&self, run: HostRun) -> Result<()> {
+        let mut last: Option<HostRun> = None;
+        for cluster in run.clusters() {
+            let mut books = self.lock();
+            let is_last = self.count_in(&mut books, cluster)? == 1;
+            if is_last {
+                // A new blob behind the old ones would be punched away.
+                self.stop_packing_into(&mut books, cluster);
+            }
+            drop(books);
+            match &mut last {
+                Some(hole) if is_last && hole.end() == cluster.get() => hole.count += 1,
+                _ => {
+                    self.punch_hole(last.take())?;
+                    last = is_last.then_some(HostRun { first: cluster, count: 1 });
+                }
+            }
+        }
+        self.punch_hole(last)
+    }
+
+    fn punch_hole(&self, hole: Option<HostRun>) -> Result<()> {
+        let Some(hole) = hole else { return Ok(()) };
+        let len = hole.count.saturating_mul(self.geometry.cluster_bytes());
+        // Space that the host does not take back is not worth an error.
+        let _ = self.storage.punch_hole(self.offset(hole.first)?.get(), len);
         Ok(())
     }
 
@@ -368,7 +419,7 @@ impl Allocator {
         self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         // Counted down with the next flush, like everything that nothing points at any more.
         let old = HostRun { first: growth.old_table, count: growth.old_table_clusters };
-        books.unpublished.push(old);
+        books.unpublished.push(Unpublished { run: old, punch: false });
         Ok(())
     }
 

@@ -14,8 +14,7 @@ pub(crate) use queue::FlushQueue;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use refcount::HostRun;
-
+use crate::allocator::Unpublished;
 use crate::error::{Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::slice_cache::DirtySlices;
@@ -81,7 +80,7 @@ impl Image {
     fn collect(
         &self,
         writer: &Writer,
-        unpublished: Vec<HostRun>,
+        unpublished: Vec<Unpublished>,
         slices: &DirtySlices<'_>,
     ) -> Result<FlushPlan> {
         let l1 = self.l1.take_dirty();
@@ -116,7 +115,7 @@ impl Image {
     }
 
     /// Counts down what nothing on disk points at any more, as far as nobody still uses it.
-    fn settle(&self, writer: &Writer, unpublished: Vec<HostRun>) -> Result<()> {
+    fn settle(&self, writer: &Writer, unpublished: Vec<Unpublished>) -> Result<()> {
         let unused = self.flushes.quarantine(&self.pins, unpublished);
         if unused.is_empty() {
             return Ok(());

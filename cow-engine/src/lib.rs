@@ -6,6 +6,7 @@ mod backing;
 mod compression;
 mod compressor;
 mod create;
+mod discard;
 mod error;
 mod explain;
 mod flush;
@@ -25,6 +26,7 @@ mod translate;
 mod write;
 mod zero;
 
+pub use allocator::Unpublished;
 pub use backing::{Backing, BelowError};
 pub use compressor::Compressor;
 pub use create::create;

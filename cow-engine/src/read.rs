@@ -81,9 +81,14 @@ impl Image {
         }
     }
 
+    /// Whether anything lies below: given by the caller, or only named by the header.
+    pub(crate) fn has_backing(&self) -> bool {
+        self.backing.is_some() || self.header.backing_name().is_some_and(|name| !name.is_empty())
+    }
+
     /// Whether a range of the layer below is known to read as zeros.
     pub(crate) fn below_is_zero(&self, guest: GuestOffset, len: u64) -> Result<bool> {
-        let Some(backing) = &self.backing else { return Ok(true) };
+        let Some(backing) = &self.backing else { return Ok(!self.has_backing()) };
         if guest.get() >= backing.virtual_size() {
             return Ok(true);
         }

@@ -8,7 +8,7 @@ use crate::image::{Image, Writer};
 use crate::write::{Touched, referenced};
 
 /// Most guest bytes that are held at once: one slice of 64 KiB clusters.
-const HELD_BYTES_MAX: u64 = 32 << 20;
+pub(crate) const HELD_BYTES_MAX: u64 = 32 << 20;
 /// Zeros that are written as data at once.
 const ZERO_BYTES: usize = 1 << 20;
 
@@ -100,7 +100,8 @@ impl Image {
         Ok(below.then_some(L2Entry::UNALLOCATED))
     }
 
-    fn change_entry(
+    /// Publishes an entry without data; host clusters it no longer refers to are given back.
+    pub(crate) fn change_entry(
         &self,
         writer: &Writer,
         guest: GuestOffset,
@@ -112,13 +113,13 @@ impl Image {
         self.slices.publish(place.number, &slice, place.index, new);
         let keeps = new.host_offset().get() != 0;
         if !keeps && let Some(run) = referenced(&writer.allocator, self, old) {
-            writer.allocator.unpublish(std::iter::once(run));
+            writer.allocator.unpublish(std::iter::once(run), true);
         }
         Ok(())
     }
 
     /// Whether a write covers its cluster as far as the disk reaches.
-    fn is_whole(&self, touched: Touched) -> bool {
+    pub(crate) fn is_whole(&self, touched: Touched) -> bool {
         let end = touched.cluster.saturating_add(self.geometry().cluster_bytes());
         touched.start == touched.cluster && touched.end >= end.min(self.virtual_size())
     }

@@ -3,8 +3,9 @@
 use core::fmt;
 
 use qcow2_format::{HostOffset, L1Entry, RefcountTableEntry};
-use refcount::{BlockWrite, HostRun};
+use refcount::BlockWrite;
 
+use crate::allocator::Unpublished;
 use crate::error::Purpose;
 
 /// What a flush writes, in order. All writes of a stage are durable before the next stage begins;
@@ -12,7 +13,7 @@ use crate::error::Purpose;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlushPlan {
     stages: Vec<FlushStage>,
-    unpublished: Vec<HostRun>,
+    unpublished: Vec<Unpublished>,
 }
 
 /// Writes between two barriers; their order does not matter.
@@ -52,7 +53,7 @@ pub enum MetadataKind {
 const MERGED_BYTES_MAX: usize = 1 << 20;
 
 impl FlushPlan {
-    pub(crate) fn new(unpublished: Vec<HostRun>) -> Self {
+    pub(crate) fn new(unpublished: Vec<Unpublished>) -> Self {
         Self { stages: Vec::new(), unpublished }
     }
 
@@ -65,7 +66,7 @@ impl FlushPlan {
     /// Host clusters that lost a reference by the entries of this flush; they are counted down
     /// after the last barrier.
     #[must_use]
-    pub fn unpublished(&self) -> &[HostRun] {
+    pub fn unpublished(&self) -> &[Unpublished] {
         &self.unpublished
     }
 
@@ -153,8 +154,9 @@ impl fmt::Display for FlushPlan {
         if !self.unpublished.is_empty() {
             f.write_str("\n  counts down, not synced")?;
         }
-        for run in &self.unpublished {
-            write!(f, "\n    host clusters {}+{}", run.first, run.count)?;
+        for Unpublished { run, punch } in &self.unpublished {
+            let hole = if *punch { ", punched first" } else { "" };
+            write!(f, "\n    host clusters {}+{}{hole}", run.first, run.count)?;
         }
         Ok(())
     }

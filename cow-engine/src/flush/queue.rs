@@ -3,8 +3,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use refcount::HostRun;
-
+use crate::allocator::Unpublished;
 use crate::error::Result;
 use crate::pins::Pins;
 
@@ -26,9 +25,9 @@ struct Turns {
 #[derive(Debug, Default)]
 struct Quarantine {
     /// Unused once this epoch is over.
-    waiting: Option<(usize, Vec<HostRun>)>,
+    waiting: Option<(usize, Vec<Unpublished>)>,
     /// To wait for the epoch after.
-    later: Vec<HostRun>,
+    later: Vec<Unpublished>,
 }
 
 impl FlushQueue {
@@ -60,7 +59,11 @@ impl FlushQueue {
 
     /// Adds clusters whose entries are gone from disk, and returns those that nobody uses any
     /// more. Called by the flushing thread only.
-    pub(crate) fn quarantine(&self, pins: &Pins, unpublished: Vec<HostRun>) -> Vec<HostRun> {
+    pub(crate) fn quarantine(
+        &self,
+        pins: &Pins,
+        unpublished: Vec<Unpublished>,
+    ) -> Vec<Unpublished> {
         let mut quarantine = lock(&self.quarantine);
         quarantine.later.extend(unpublished);
         let mut unused = Vec::new();
@@ -104,6 +107,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use qcow2_format::HostCluster;
+    use refcount::HostRun;
 
     use super::*;
 
@@ -131,7 +135,10 @@ mod tests {
     #[test]
     fn clusters_in_use_stay_in_quarantine() {
         let (queue, pins) = (FlushQueue::default(), Pins::default());
-        let run = |first| HostRun { first: HostCluster::new(first), count: 1 };
+        let run = |first| Unpublished {
+            run: HostRun { first: HostCluster::new(first), count: 1 },
+            punch: false,
+        };
         let pin = pins.pin();
         assert_eq!(queue.quarantine(&pins, vec![run(7)]), []);
         assert_eq!(queue.quarantine(&pins, vec![run(8)]), []);

@@ -280,7 +280,8 @@ impl Image {
             self.storage.write_at(table.get(), &bytes).map_err(Error::storage(Purpose::L2Table))
         })?;
         let first = self.geometry().host_cluster(shared);
-        writer.allocator.unpublish(std::iter::once(refcount::HostRun { first, count: 1 }));
+        let old = refcount::HostRun { first, count: 1 };
+        writer.allocator.unpublish(std::iter::once(old), false);
         Ok(())
     }
 

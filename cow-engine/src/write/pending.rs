@@ -60,7 +60,7 @@ impl PendingWrite<'_> {
             }
         }
         if !old.is_empty() {
-            self.writer.allocator.unpublish(old.into_iter());
+            self.writer.allocator.unpublish(old.into_iter(), false);
         }
         Ok(())
     }

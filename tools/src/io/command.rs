@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod control;
+pub mod discard;
 pub mod open;
 pub mod read;
 pub mod refused;
@@ -111,7 +112,7 @@ pub const COMMANDS: &[Command] = &[
     write::AIO_WRITE,
     allocation::ALLOC,
     open::CLOSE,
-    refused::DISCARD,
+    discard::DISCARD,
     control::FLUSH,
     control::HELP,
     size::INFO,

@@ -26,6 +26,8 @@ pub struct Settings {
     pub probe_backing: bool,
     /// `-t`
     pub cache: CacheMode,
+    /// `-d`: whether discards and the hint to give space back are obeyed.
+    pub unmap: bool,
 }
 
 impl Default for Settings {
@@ -36,18 +38,19 @@ impl Default for Settings {
             force_share: false,
             probe_backing: false,
             cache: CacheMode::Writethrough,
+            unmap: true,
         }
     }
 }
 
-/// Checks the value of `-d`: what becomes of discards. They are not offered yet, so only the
-/// words matter.
+/// Reads the value of `-d`: whether discards are obeyed.
 ///
 /// # Errors
 /// An unknown mode.
-pub fn check_discard(mode: Option<&str>) -> Result<(), String> {
+pub fn discard_mode(mode: Option<&str>) -> Result<bool, String> {
     match mode {
-        None | Some("ignore" | "off" | "unmap" | "on") => Ok(()),
+        None | Some("unmap" | "on") => Ok(true),
+        Some("ignore" | "off") => Ok(false),
         Some(other) => Err(format!("Invalid discard option: {other}")),
     }
 }
@@ -80,7 +83,7 @@ impl Settings {
     /// # Errors
     /// An unknown mode, or a flag that is not offered.
     pub fn from_args(args: &Args) -> Result<Self, Failure> {
-        check_discard(args.discard.as_deref()).map_err(Failure::new)?;
+        let unmap = discard_mode(args.discard.as_deref()).map_err(Failure::new)?;
         check_aio(args.aio.as_deref()).map_err(Failure::new)?;
         if args.copy_on_read {
             return Err(Failure::new(COPY_ON_READ));
@@ -96,6 +99,7 @@ impl Settings {
             force_share: args.force_share,
             probe_backing: args.probe_backing,
             cache,
+            unmap,
         })
     }
 }
@@ -164,6 +168,17 @@ impl OpenImage {
             Error::Image { source: Engine::Plan { .. }, .. } => "Invalid argument".into(),
             _ => open::cause(&error),
         })
+    }
+
+    /// Gives a range up, unless the discard mode says not to bother.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn discard(&self, offset: u64, len: u64) -> Result<(), String> {
+        if !self.settings.unmap {
+            return Ok(());
+        }
+        self.chain().discard_at(offset, len).map_err(|error| open::cause(&error))
     }
 
     /// Makes what was written durable, unless the cache mode says not to bother.

@@ -44,6 +44,36 @@ fn same(gallery: &Gallery, flags: &[&str], image: &str, commands: &[&str]) {
 }
 
 #[test]
+fn discards() {
+    let commands = [
+        "write -P 5 0 256k",
+        "discard 64k 64k",
+        "discard -C 128k 4k",
+        "d -q 192k 64k",
+        "discard 0 512",
+        "read -P 5 0 64k",
+        "read -P 0 64k 64k",
+        "read -P 5 128k 64k",
+        "map",
+        "discard 8G 64k",
+        "discard 0 3G",
+        "discard x 5",
+        "discard 0",
+        "write -z -u 0 64k",
+        "map",
+        "discard 0 256k",
+        "map",
+    ];
+    let gallery = Gallery::new();
+    for image in ["nothing.qcow2", "zero-allocated.qcow2", "v2.qcow2"] {
+        for mode in ["unmap", "ignore"] {
+            same(&gallery, &["-f", "qcow2", "-d", mode], image, &commands);
+        }
+        same(&gallery, &["-f", "qcow2", "-r"], image, &["discard 0 64k"]);
+    }
+}
+
+#[test]
 fn reads_and_writes() {
     let commands = [
         "write 0 64k",

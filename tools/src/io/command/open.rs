@@ -95,7 +95,7 @@ fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Pr
 }
 
 fn settings(parsed: &Parsed) -> Result<Settings, String> {
-    session::check_discard(parsed.value('d'))?;
+    let unmap = session::discard_mode(parsed.value('d'))?;
     session::check_aio(parsed.value('i'))?;
     if parsed.has('C') {
         return Err(session::COPY_ON_READ.into());
@@ -110,6 +110,7 @@ fn settings(parsed: &Parsed) -> Result<Settings, String> {
         snapshot: parsed.has('s'),
         force_share: parsed.has('U'),
         cache,
+        unmap,
         ..Settings::default()
     })
 }

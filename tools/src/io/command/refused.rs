@@ -3,19 +3,6 @@
 use super::{Command, Invocation, Problem};
 use crate::io::session::Session;
 
-/// `discard`
-pub const DISCARD: Command = Command {
-    name: "discard",
-    short: "d",
-    fewest: 2,
-    most: None,
-    arguments: "[-Cq] off len",
-    summary: "discards a number of bytes at a specified offset",
-    details: "",
-    needs_image: true,
-    run: refuse,
-};
-
 /// `truncate`
 pub const TRUNCATE: Command = Command {
     name: "truncate",

@@ -223,7 +223,8 @@ fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
             return Err("Operation not supported".into());
         }
         Source::Zeroes { unmap, .. } => {
-            image.chain().write_zeroes_at(job.offset, job.len, *unmap).map_err(cause)?;
+            let unmap = *unmap && image.settings.unmap;
+            image.chain().write_zeroes_at(job.offset, job.len, unmap).map_err(cause)?;
         }
         Source::Fill(byte) => write_bytes(image, job, &repeated(&[*byte], job.len)?)?,
         Source::Repeat(bytes) => write_bytes(image, job, &repeated(bytes, job.len)?)?,
