@@ -19,6 +19,7 @@ pub struct CompareOptions {
 
 /// The answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Comparison {
     /// The images have different sizes, and agree as far as the shorter one goes.
     pub size_mismatch: bool,

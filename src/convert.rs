@@ -61,6 +61,7 @@ impl Default for ConvertOptions {
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConvertReport {
     /// Bytes read from the sources.
     pub read: u64,

@@ -24,6 +24,7 @@ pub struct InfoOptions {
 
 /// What an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// Name of the file, as it was passed.
     pub path: PathBuf,

@@ -12,6 +12,7 @@ use super::InfoError;
 /// What the header of a qcow2 image says. Names are as stored; bytes that are not UTF-8 are
 /// replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Qcow2Info {
     /// Size of the virtual disk in bytes.
     pub virtual_size: u64,
@@ -79,6 +80,7 @@ pub struct SnapshotInfo {
 
 /// A persistent bitmap.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BitmapInfo {
     /// Its name.
     pub name: String,
