@@ -20,6 +20,11 @@ pub struct Chain {
     read_only: bool,
 }
 
+const _: () = {
+    const fn assert_shared<T: Send + Sync>() {}
+    assert_shared::<Chain>();
+};
+
 impl Chain {
     pub(crate) fn new(top: Layer, lower: LowerLayers, read_only: bool) -> Self {
         let layers = std::iter::once(Arc::new(top)).chain(lower.0.iter().cloned()).collect();

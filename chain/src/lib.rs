@@ -20,5 +20,4 @@ pub use layer::Layer;
 pub use name::resolve as resolve_name;
 pub use options::OpenOptions;
 pub use policy::{DEPTH_MAX_DEFAULT, Policy};
-pub use raw::RawDisk;
 pub use status::Status;

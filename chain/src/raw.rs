@@ -10,30 +10,25 @@ const SECTOR_BYTES: u64 = 512;
 /// A raw disk. A length that does not fill its last sector is presented rounded up; the rest of
 /// that sector reads as zeros.
 #[derive(Debug)]
-pub struct RawDisk {
+pub(crate) struct RawDisk {
     storage: Arc<dyn Storage>,
     virtual_size: u64,
 }
 
 impl RawDisk {
     /// Takes a storage as it is.
-    ///
-    /// # Errors
-    /// Its length cannot be had.
-    pub fn new(storage: Arc<dyn Storage>) -> Result<Self> {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Result<Self> {
         let virtual_size = storage.len()?.next_multiple_of(SECTOR_BYTES);
         Ok(Self { storage, virtual_size })
     }
 
     /// Size of the disk in bytes, a multiple of 512.
-    #[must_use]
-    pub const fn virtual_size(&self) -> u64 {
+    pub(crate) const fn virtual_size(&self) -> u64 {
         self.virtual_size
     }
 
     /// The storage.
-    #[must_use]
-    pub fn storage(&self) -> &Arc<dyn Storage> {
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }
 

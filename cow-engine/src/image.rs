@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use block_io::Storage;
 use cluster_map::Dialect;
 use qcow2_format::{CompressionType, Geometry, Header};
+use static_assertions::assert_impl_all;
 
 use crate::allocator::Allocator;
 use crate::backing::Backing;
@@ -43,6 +44,8 @@ pub struct Image {
     /// What only a writable image has.
     pub(crate) writer: Option<Writer>,
 }
+
+assert_impl_all!(Image: Send, Sync);
 
 /// What only a writable image has.
 #[derive(Debug)]
