@@ -168,6 +168,20 @@ impl Player {
         self.image.write_zeroes_at((first * SECTOR) as u64, len, mode).unwrap();
     }
 
+    /// Gives whole clusters up, where the version can say "zeros" about them.
+    fn discard(&mut self, first: usize, count: usize) {
+        let per_cluster = self.image.geometry().cluster_bytes() as usize / SECTOR;
+        let (first, end) = (first.next_multiple_of(per_cluster), first + count);
+        let end = if end == self.start.len() { end } else { end / per_cluster * per_cluster };
+        let says_zeros = self.image.dialect().has_zero_flag() || self.backing.is_none();
+        if first >= end || !says_zeros {
+            return;
+        }
+        self.diary.note(self.crash.position(), first, end - first, ZERO);
+        let len = ((end - first) * SECTOR) as u64;
+        self.image.discard_at((first * SECTOR) as u64, len).unwrap();
+    }
+
     /// A compressed write of a whole cluster, where one is allowed.
     fn compress(&mut self, first: usize) {
         let count = self.image.geometry().cluster_bytes() as usize / SECTOR;
@@ -217,6 +231,10 @@ fn script(player: &mut Player) {
     player.write(4 * per_cluster, 1);
     player.write(10 * per_cluster, 2 * per_cluster + 1);
     player.flush();
+    player.discard(0, 3 * per_cluster);
+    player.flush();
+    player.write(6 * per_cluster, per_cluster);
+    player.flush();
     player.write(2 * per_cluster, 1);
 }
 
@@ -246,7 +264,8 @@ fn random_history(player: &mut Player, rng: &mut Rng, steps: usize) {
         match rng.below(12) {
             0..5 => player.write(first, len),
             5 => player.zero(first, len, ZeroMode::Keep),
-            6 | 7 => player.zero(first, len, ZeroMode::Unmap),
+            6 => player.zero(first, len, ZeroMode::Unmap),
+            7 => player.discard(first, len),
             8 => player.compress(first - first % per_cluster),
             9 => drop(player.image.begin_write((first * SECTOR) as u64, SECTOR as u64).unwrap()),
             _ => player.flush(),

@@ -38,6 +38,7 @@ enum Step {
     Write { offset: u64, len: u64 },
     WriteZeroBytes { offset: u64, len: u64 },
     Zero { offset: u64, len: u64, mode: ZeroMode },
+    Discard { offset: u64, len: u64 },
     Read { offset: u64, len: u64 },
     Flush,
     GiveUp { offset: u64, len: u64 },
@@ -76,6 +77,19 @@ impl World {
         self.image.as_ref().unwrap()
     }
 
+    /// What of a discarded range reads as zeros: its whole clusters, except where version 2 has no
+    /// way to say so.
+    fn discarded(&self, offset: u64, len: u64) -> (u64, u64) {
+        let image = self.image();
+        let (cluster, size) = (image.geometry().cluster_bytes(), image.virtual_size());
+        if !image.dialect().has_zero_flag() && self.backing.is_some() {
+            return (offset, offset);
+        }
+        let end = offset + len;
+        let end = if end == size { size } else { end / cluster * cluster };
+        (offset.next_multiple_of(cluster).min(end), end)
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Write { offset, len } => {
@@ -91,6 +105,11 @@ impl World {
             Step::Zero { offset, len, mode } => {
                 self.image().write_zeroes_at(offset, len, mode).unwrap();
                 self.model.zero(offset, len as usize);
+            }
+            Step::Discard { offset, len } => {
+                self.image().discard_at(offset, len).unwrap();
+                let (start, end) = self.discarded(offset, len);
+                self.model.zero(start, end.saturating_sub(start) as usize);
             }
             Step::Read { offset, len } => {
                 let found = images::read(self.image(), offset, len as usize);
@@ -132,8 +151,9 @@ fn any_step(rng: &mut Rng, shape: Shape) -> Step {
     match rng.below(20) {
         0..8 => Step::Write { offset, len },
         8 => Step::WriteZeroBytes { offset, len },
-        9..12 => Step::Zero { offset, len, mode: ZeroMode::Keep },
-        12..15 => Step::Zero { offset, len, mode: ZeroMode::Unmap },
+        9..11 => Step::Zero { offset, len, mode: ZeroMode::Keep },
+        11 | 12 => Step::Discard { offset, len },
+        13 | 14 => Step::Zero { offset, len, mode: ZeroMode::Unmap },
         15 | 16 => Step::Read { offset, len },
         17 => Step::Flush,
         18 => Step::GiveUp { offset, len },
