@@ -16,6 +16,7 @@ mod l1_table;
 mod metadata_map;
 mod open;
 mod options;
+mod pending_read;
 mod pins;
 mod plan;
 mod poison;
@@ -36,6 +37,7 @@ pub use flush::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
 pub use image::Image;
 pub use open::read_header;
 pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenOptions};
+pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
 pub use write::PendingWrite;
 

@@ -15,10 +15,9 @@ impl Image {
     /// The range lies outside the disk, a table or compressed cluster is damaged, or the host or
     /// the layer below failed. `buf` is then unspecified.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let _pin = self.pins.pin();
-        let plan = self.plan_read(offset, buf.len() as u64)?;
+        let pending = self.begin_read(offset, buf.len() as u64)?;
         let mut rest = buf;
-        for run in plan.runs() {
+        for run in pending.plan().runs() {
             // Run lengths add up to the buffer's length.
             let (part, tail) = rest.split_at_mut(run.len as usize);
             self.read_run(run, part)?;

@@ -22,7 +22,8 @@ pub(crate) struct SlicePlace {
 impl Image {
     /// Where the bytes of a guest range come from, as far as this image knows.
     ///
-    /// No data is read. The plan stays right as long as nobody changes the range.
+    /// No data is read. The plan stays right as long as nobody changes the range; to carry it out
+    /// while others write, take it from [`begin_read`](Image::begin_read).
     ///
     /// # Errors
     /// The range lies outside the disk, or a table is damaged or unreadable.

@@ -1,0 +1,40 @@
+//! `PendingRead`: a read plan with what keeps it true while somebody else's I/O loop carries it
+//! out.
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::pins::Pin;
+use crate::plan::ReadPlan;
+
+/// A read that is decided and under way.
+///
+/// As long as this lives, no host cluster that its plan names is handed out for anything else,
+/// even if the guest overwrites or discards the range meanwhile. Drop it when the last byte has
+/// been read.
+#[derive(Debug)]
+#[must_use = "the plan may become wrong once this is dropped"]
+pub struct PendingRead<'i> {
+    plan: ReadPlan,
+    _pin: Pin<'i>,
+}
+
+impl PendingRead<'_> {
+    /// Where the bytes come from.
+    #[must_use]
+    pub fn plan(&self) -> &ReadPlan {
+        &self.plan
+    }
+}
+
+impl Image {
+    /// Decides a read for callers with their own I/O loop; [`read_at`](Image::read_at) does it
+    /// and the reading.
+    ///
+    /// # Errors
+    /// As for [`plan_read`](Image::plan_read).
+    pub fn begin_read(&self, offset: u64, len: u64) -> Result<PendingRead<'_>> {
+        // The pin first: what is looked up afterwards stays protected.
+        let pin = self.pins.pin();
+        Ok(PendingRead { plan: self.plan_read(offset, len)?, _pin: pin })
+    }
+}
