@@ -24,24 +24,24 @@ pub struct CreateOptions {
 /// What only qcow2 has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qcow2Options {
-    /// Version 2 instead of 3.
-    pub version_2: bool,
+    /// Version of the format.
+    pub version: Version,
     /// Bytes per cluster.
     pub cluster_size: u64,
-    /// Zstandard instead of deflate.
-    pub zstd: bool,
+    /// How compressed clusters will be compressed.
+    pub compression: CompressionType,
     /// Refcount updates may be postponed.
     pub lazy_refcounts: bool,
     /// Name and format of the backing file, stored as they are.
-    pub backing: Option<(String, String)>,
+    pub backing: Option<BackingReference>,
 }
 
 impl Default for Qcow2Options {
     fn default() -> Self {
         Self {
-            version_2: false,
+            version: Version::V3,
             cluster_size: 1 << ClusterBits::DEFAULT.get(),
-            zstd: false,
+            compression: CompressionType::Deflate,
             lazy_refcounts: false,
             backing: None,
         }
@@ -149,21 +149,16 @@ fn create_qcow2(path: &Path, size: u64, options: &Qcow2Options) -> Result<(), Cr
     let cluster_bits = bits.flatten().ok_or(CreateError::ClusterSize { found })?;
     let engine = cow_engine::CreateOptions {
         virtual_size: size,
-        version: if options.version_2 { Version::V2 } else { Version::V3 },
+        version: options.version,
         cluster_bits,
         refcount_order: RefcountOrder::DEFAULT,
-        compression_type: match options.zstd {
-            true => CompressionType::Zstd,
-            false => CompressionType::Deflate,
-        },
+        compression_type: options.compression,
         lazy_refcounts: options.lazy_refcounts,
-        backing: options.backing.as_ref().map(|(name, format)| BackingReference {
-            name: name.clone(),
-            format: Some(format.clone()),
-        }),
+        backing: options.backing.clone(),
     };
-    if let Some((name, _)) = &options.backing
-        && chain::resolve_name(path, name).is_ok_and(|backing| is_same_file(path, &backing))
+    if let Some(backing) = &options.backing
+        && chain::resolve_name(path, &backing.name)
+            .is_ok_and(|backing| is_same_file(path, &backing))
     {
         return Err(CreateError::OwnBacking);
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use qimg::engine::BackingReference;
 use tempfile::TempDir;
 
 use crate::args::cache::CacheMode;
@@ -136,7 +137,7 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let base = image.path.canonicalize().map_err(|error| os_text(&error))?;
     let base = base.to_str().ok_or("a temporary overlay needs a path in UTF-8")?.to_owned();
     let qcow2 = qimg::create::Qcow2Options {
-        backing: Some((base, format.to_string())),
+        backing: Some(BackingReference { name: base, format: Some(format.to_string()) }),
         ..Default::default()
     };
     let new = qimg::create::CreateOptions {

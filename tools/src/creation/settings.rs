@@ -4,6 +4,8 @@ use std::path::Path;
 
 use qimg::chain::Format;
 use qimg::create::{CreateError, CreateOptions, Qcow2Options};
+use qimg::engine::BackingReference;
+use qimg::format::{CompressionType, Version};
 
 use super::options::Options;
 
@@ -78,14 +80,14 @@ pub fn create_options(format: Format, options: &Options) -> Result<CreateOptions
 
 fn qcow2(options: &Options) -> Result<Qcow2Options, String> {
     let defaults = Qcow2Options::default();
-    let version_2 = match options.get("compat") {
-        None | Some("1.1" | "v3") => false,
-        Some("0.10" | "v2") => true,
+    let version = match options.get("compat") {
+        None | Some("1.1" | "v3") => Version::V3,
+        Some("0.10" | "v2") => Version::V2,
         Some(other) => return Err(format!("Parameter 'version' does not accept value '{other}'")),
     };
-    let zstd = match options.get("compression_type") {
-        None | Some("zlib") => false,
-        Some("zstd") => true,
+    let compression = match options.get("compression_type") {
+        None | Some("zlib") => CompressionType::Deflate,
+        Some("zstd") => CompressionType::Zstd,
         Some(other) => {
             return Err(format!("Parameter 'compression-type' does not accept value '{other}'"));
         }
@@ -93,20 +95,22 @@ fn qcow2(options: &Options) -> Result<Qcow2Options, String> {
     let lazy_refcounts = options.is_on("lazy_refcounts");
     let needs_version_3 =
         "supported with compatibility level 1.1 and above (use version=v3 or greater)";
-    if version_2 && lazy_refcounts {
+    if version == Version::V2 && lazy_refcounts {
         return Err(format!("Lazy refcounts only {needs_version_3}"));
     }
-    if version_2 && zstd {
+    if version == Version::V2 && compression != CompressionType::Deflate {
         return Err(format!("Non-zlib compression type is only {needs_version_3}"));
     }
     let backing = match (options.get("backing_file"), options.get("backing_fmt")) {
-        (Some(name), Some(format)) => Some((name.to_owned(), format.to_owned())),
+        (Some(name), Some(format)) => {
+            Some(BackingReference { name: name.to_owned(), format: Some(format.to_owned()) })
+        }
         (Some(_), None) => return Err("Backing file specified without backing format".into()),
         (None, Some(_)) => return Err("Backing format cannot be used without backing file".into()),
         (None, None) => None,
     };
     let cluster_size = options.number("cluster_size").unwrap_or(defaults.cluster_size);
-    Ok(Qcow2Options { version_2, cluster_size, zstd, lazy_refcounts, backing })
+    Ok(Qcow2Options { version, cluster_size, compression, lazy_refcounts, backing })
 }
 
 /// The words for a failed creation.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use qimg::chain::{Chain, Format, OpenOptions};
 use qimg::create::{CreateOptions, Qcow2Options, create};
+use qimg::engine::BackingReference;
 
 use base::Base;
 use history::{Change, History};
@@ -104,7 +105,10 @@ fn build(
         let name = format!("overlay-{number}.qcow2");
         let path = folder.join(&name);
         let qcow2 = Qcow2Options {
-            backing: Some((below.0.clone(), below.1.name().into())),
+            backing: Some(BackingReference {
+                name: below.0.clone(),
+                format: Some(below.1.name().into()),
+            }),
             ..Qcow2Options::default()
         };
         let virtual_size = base.size();
