@@ -26,7 +26,8 @@ pub const SPARSE_BYTES_MAX: u64 = 16 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertOptions {
     /// Shortest run of zeros in the data that is left out, in bytes, rounded up to clusters of
-    /// the target; 0 copies everything, even what the sources do not allocate. More than
+    /// the target; 0 copies everything, even what the sources do not allocate, but still not what
+    /// stays visible in a backing file of the target. More than
     /// [`SPARSE_BYTES_MAX`] counts as that.
     pub sparse: u64,
     /// Pieces read at the same time.

@@ -68,7 +68,7 @@ impl<'a> Planner<'a> {
     }
 
     fn demand_at(&self, at: u64, len: u64) -> Result<(Demand, u64), ConvertError> {
-        if self.options.sparse == 0 {
+        if self.options.sparse == 0 && self.options.target_backing.is_none() {
             return Ok((Some(Action::Copy), len));
         }
         let status = |len, top_only| {
@@ -81,8 +81,8 @@ impl<'a> Planner<'a> {
                 let status = status(len.min(backing - at), true)?;
                 let demand = match (status.present, status.zero) {
                     (false, _) => None,
-                    (true, true) => Some(Action::Zero),
-                    (true, false) => Some(Action::Copy),
+                    (true, true) if self.options.sparse != 0 => Some(Action::Zero),
+                    (true, _) => Some(Action::Copy),
                 };
                 Ok((demand, status.len))
             }

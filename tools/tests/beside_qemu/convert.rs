@@ -92,17 +92,15 @@ fn over_a_backing_file_only_what_the_top_holds_is_copied() {
     let gallery = Gallery::new();
     let (from, to) = (gallery.path("top.qcow2"), gallery.path("ours.qcow2"));
     let theirs = gallery.path("theirs.qcow2");
-    for (target, real) in [(&to, false), (&theirs, true)] {
-        let args = ["convert", "-O", "qcow2", "-B", "base.raw", "-F", "raw", &*from, target];
-        if real {
-            Qemu::img(args).success()
-        } else {
-            qimg(&args).success()
-        };
+    for sparse in ["4k", "0"] {
+        let flags = ["convert", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "-S", sparse];
+        qimg(&[&flags[..], &[&*from, &to]].concat()).success();
+        Qemu::img([&flags[..], &[&*from, &theirs]].concat()).success();
+        Qemu::check(to.as_ref());
+        Qemu::assert_same(("qcow2", from.as_ref()), ("qcow2", to.as_ref()));
+        let (ours, theirs) = (to.as_ref(), theirs.as_ref());
+        assert_eq!(Qemu::map_json("qcow2", ours), Qemu::map_json("qcow2", theirs), "-S {sparse}");
     }
-    Qemu::check(to.as_ref());
-    Qemu::assert_same(("qcow2", from.as_ref()), ("qcow2", to.as_ref()));
-    assert_eq!(Qemu::map_json("qcow2", to.as_ref()), Qemu::map_json("qcow2", theirs.as_ref()));
 }
 
 #[test]
