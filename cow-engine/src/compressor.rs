@@ -21,6 +21,8 @@ const ZSTD_LEVEL: i32 = 3;
 /// Compresses clusters of one image; make one per thread.
 #[derive(Debug)]
 pub struct Compressor {
+    compression: CompressionType,
+    cluster_bytes: u64,
     method: Box<dyn Method>,
     blob: Vec<u8>,
 }
@@ -54,11 +56,19 @@ impl Compressor {
         let method = method(compression)?;
         // A blob must save at least a byte, or the cluster is stored as it is.
         let room = usize::try_from(cluster_bytes.saturating_sub(1)).unwrap_or(0);
-        Ok(Self { method, blob: vec![0; room] })
+        Ok(Self { compression, cluster_bytes, method, blob: vec![0; room] })
     }
 
-    /// Compresses one whole cluster; `None` when it does not get smaller.
+    /// Whether what it makes can be read from images of this kind.
+    pub(crate) fn serves(&self, compression: CompressionType, cluster_bytes: u64) -> bool {
+        (self.compression, self.cluster_bytes) == (compression, cluster_bytes)
+    }
+
+    /// Compresses one whole cluster; `None` when it does not get smaller, or is no whole cluster.
     pub fn compress(&mut self, cluster: &[u8]) -> Option<&[u8]> {
+        if cluster.len() as u64 != self.cluster_bytes {
+            return None;
+        }
         let len = self.method.compress(cluster, &mut self.blob)?;
         self.blob.get(..len)
     }

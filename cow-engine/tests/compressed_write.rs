@@ -152,3 +152,25 @@ fn compressed_writes_need_whole_free_clusters() {
     image.write_zeroes_at(CLUSTER, CLUSTER, ZeroMode::Unmap).unwrap();
     image.write_compressed_at(&mut compressor, CLUSTER, &data).unwrap();
 }
+
+/// What another compressor makes would be read back as damage.
+#[test]
+fn a_compressor_of_another_image_is_refused() {
+    let folder = Folder::new();
+    let options = CreateOptions::new(4 * CLUSTER);
+    let image = create(&folder.path("deflate.qcow2"), &options);
+    let others = [
+        CreateOptions { compression_type: CompressionType::Zstd, ..options.clone() },
+        CreateOptions { cluster_bits: ClusterBits::new(12).unwrap(), ..options },
+    ];
+    for options in others {
+        let other = create(&folder.path("other.qcow2"), &options);
+        let mut compressor = other.compressor().unwrap();
+        let refused = image.write_compressed_at(&mut compressor, 0, &text(1, CLUSTER as usize));
+        assert!(matches!(refused, Err(Error::Plan { .. })), "{refused:?}");
+    }
+    let mut compressor = image.compressor().unwrap();
+    assert_eq!(compressor.compress(&[7; 512]), None, "no whole cluster");
+    assert!(compressor.compress(&[7; CLUSTER as usize]).is_some());
+    image.write_compressed_at(&mut compressor, 0, &text(1, CLUSTER as usize)).unwrap();
+}

@@ -22,8 +22,8 @@ impl Image {
     /// and is padded with zeros. A cluster that does not get smaller is stored as it is.
     ///
     /// # Errors
-    /// The range does not consist of whole clusters, a cluster is allocated already, or as for
-    /// [`write_at`](Image::write_at).
+    /// The range does not consist of whole clusters, a cluster is allocated already, the compressor
+    /// is for another compression type or cluster size, or as for [`write_at`](Image::write_at).
     pub fn write_compressed_at(
         &self,
         compressor: &mut Compressor,
@@ -32,6 +32,9 @@ impl Image {
     ) -> Result<()> {
         self.check_range(offset, buf.len() as u64)?;
         let cluster_bytes = self.geometry().cluster_bytes();
+        if !compressor.serves(self.compression_type(), cluster_bytes) {
+            return Err(Error::Plan { reason: "the compressor is one for other images" });
+        }
         let end = offset + buf.len() as u64;
         let whole = |at: u64| at.is_multiple_of(cluster_bytes);
         if !whole(offset) || !(whole(end) || end == self.virtual_size()) {
