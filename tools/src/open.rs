@@ -19,7 +19,7 @@ const HEAD_BYTES: u64 = 8;
 pub struct How {
     /// Refuse writes.
     pub read_only: bool,
-    /// `-U`: take no locks.
+    /// `-U`: open although somebody may be writing.
     pub force_share: bool,
     /// `--probe-backing`: guess formats that overlays do not name.
     pub probe_backing: bool,

@@ -46,7 +46,7 @@ pub struct Args {
     /// Discard mode: ignore, off, unmap or on
     #[arg(short, long, value_name = "MODE", allow_hyphen_values = true)]
     pub discard: Option<String>,
-    /// Open without locks, next to a program that uses the image (read-only)
+    /// Open it although somebody may be writing to it (read-only)
     #[arg(short = 'U', long)]
     pub force_share: bool,
     /// Guess the format of backing files whose overlay does not name it (unsafe)

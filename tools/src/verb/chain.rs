@@ -42,7 +42,7 @@ struct ShowArgs {
     /// Guess the format of backing files whose overlay does not name it (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Take no locks: the image may be in use
+    /// Open it although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
     /// human or json

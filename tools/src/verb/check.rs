@@ -36,7 +36,7 @@ pub struct Args {
     /// Cache mode of the image
     #[arg(short = 'T', long, value_name = "MODE", allow_hyphen_values = true)]
     cache: Option<String>,
-    /// Take no locks: the image may be in use
+    /// Open it although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
     /// Not offered: secrets and other objects

@@ -40,7 +40,7 @@ pub struct Args {
     /// Guess the format of backing files whose overlay does not name it (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Take no locks: the images may be in use
+    /// Open them although somebody may be writing to them
     #[arg(short = 'U', long)]
     force_share: bool,
     /// Not offered: secrets and other objects

@@ -39,7 +39,7 @@ pub struct Args {
     /// Guess the format of backing files whose overlay does not name it (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Take no locks: the image may be in use
+    /// Open it although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
     /// Not offered: secrets and other objects

@@ -53,7 +53,7 @@ const OPEN_DETAILS: &str = " \
  -r  read-only
  -s  write to a temporary overlay
  -t  cache mode
- -U  without locks (read-only)
+ -U  although somebody may be writing to it (read-only)
  -i, -k are accepted and have no effect; -C (copy-on-read) is not offered
 ";
 

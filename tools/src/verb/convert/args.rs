@@ -62,7 +62,7 @@ pub struct Args {
     /// Guess the format of backing files whose overlay does not name it (unsafe)
     #[arg(long)]
     pub(super) probe_backing: bool,
-    /// Take no locks on the sources: they may be in use
+    /// Open the sources although somebody may be writing to them
     #[arg(short = 'U', long)]
     pub(super) force_share: bool,
     /// Not offered: bytes per second at most
