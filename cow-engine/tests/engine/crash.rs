@@ -70,7 +70,7 @@ impl History {
         let left = images::bytes(&medium);
         let census = census::take(&left);
         if !census.losses.is_empty() {
-            return Err(format!("{:?}", census.losses));
+            return Err(format!("CE-2, RC-1: {:?}", census.losses));
         }
         let options = OpenOptions::new().read_only(true).backing(self.backing.clone());
         let image = Image::open(Arc::new(medium), options).map_err(|error| error.to_string())?;
@@ -85,7 +85,8 @@ impl History {
             let owner = possible.iter().find(|stamps| stamps[sector] != untouched);
             let stamps = owner.map_or(&untouched, |stamps| &stamps[sector]);
             if !stamps.contains(&stamp) {
-                return Err(format!("sector {sector} is {stamp:#x}, allowed are {stamps:x?}"));
+                let text = format!("CE-1: sector {sector} is {stamp:#x}, allowed are {stamps:x?}");
+                return Err(text);
             }
         }
         Ok(())
