@@ -2,7 +2,7 @@
 //! write there would do.
 
 use cluster_map::{ClusterType, WriteDecision};
-use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
+use qcow2_format::{Geometry, GuestOffset, HostOffset, L1Entry, L2Entry};
 
 use crate::error::Result;
 use crate::image::Image;
@@ -11,6 +11,8 @@ use crate::image::Image;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Explanation {
+    /// Cluster size and table shapes of the image, which say how its entries are split.
+    pub geometry: Geometry,
     /// The guest offset.
     pub guest: GuestOffset,
     /// First guest byte of its cluster.
@@ -60,6 +62,7 @@ impl Image {
         let entry = l2_entry.unwrap_or(L2Entry::UNALLOCATED);
         let cluster = ClusterType::classify(self.dialect, cluster_guest, entry);
         Ok(Explanation {
+            geometry,
             guest,
             cluster_guest,
             l1_index,
@@ -111,10 +114,10 @@ impl Explanation {
 
     /// The L2 entry, group by group from the highest bit down; empty without an L2 table.
     #[must_use]
-    pub fn l2_bits(&self, compressed_offset_bits: u32) -> Vec<EntryBits> {
+    pub fn l2_bits(&self) -> Vec<EntryBits> {
         let Some(entry) = self.l2_entry else { return Vec::new() };
         if entry.is_compressed() {
-            let x = compressed_offset_bits;
+            let x = self.geometry.compressed_offset_bits();
             return split(
                 entry.bits(),
                 &[

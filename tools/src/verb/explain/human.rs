@@ -40,7 +40,7 @@ fn body(depth: usize, view: &LayerView<'_>, resolution: &Resolution<'_>) -> Vec<
         return vec!["ends before this offset: zeros".into()];
     }
     match &view.explanation {
-        Some(explanation) => entries(depth, view, explanation, resolution),
+        Some(explanation) => entries(depth, explanation, resolution),
         None => raw(resolution),
     }
 }
@@ -50,21 +50,14 @@ fn raw(resolution: &Resolution<'_>) -> Vec<String> {
     vec![format!("plain bytes: offset {:#x} of the file, {what}", resolution.offset)]
 }
 
-fn entries(
-    depth: usize,
-    view: &LayerView<'_>,
-    explanation: &Explanation,
-    resolution: &Resolution<'_>,
-) -> Vec<String> {
+fn entries(depth: usize, explanation: &Explanation, resolution: &Resolution<'_>) -> Vec<String> {
     let mut lines =
         vec![format!("L1[{}] = {:#018x}", explanation.l1_index, explanation.l1_entry.bits())];
     lines.extend(explanation.l1_bits().iter().filter_map(group));
-    let compressed_bits =
-        view.layer.header().map_or(0, |header| header.geometry().compressed_offset_bits());
     match explanation.l2_entry {
         Some(entry) => {
             lines.push(format!("L2[{}] = {:#018x}", explanation.l2_index, entry.bits()));
-            lines.extend(explanation.l2_bits(compressed_bits).iter().filter_map(group));
+            lines.extend(explanation.l2_bits().iter().filter_map(group));
         }
         None => lines.push(format!("L2[{}]: there is no L2 table", explanation.l2_index)),
     }

@@ -118,8 +118,6 @@ fn write(top: &LayerView<'_>) -> Option<Write> {
 
 impl Layer {
     fn new(depth: usize, view: &LayerView<'_>, resolution: &Resolution<'_>) -> Self {
-        let offset_bits =
-            view.layer.header().map_or(0, |header| header.geometry().compressed_offset_bits());
         Self {
             depth,
             filename: view.layer.path().to_string_lossy().into_owned(),
@@ -127,13 +125,13 @@ impl Layer {
             virtual_size: view.layer.virtual_size(),
             asked: view.asked,
             answers: resolution.status.present && depth == resolution.status.depth,
-            entries: view.explanation.as_ref().map(|entry| Entries::new(entry, offset_bits)),
+            entries: view.explanation.as_ref().map(Entries::new),
         }
     }
 }
 
 impl Entries {
-    fn new(explanation: &Explanation, offset_bits: u32) -> Self {
+    fn new(explanation: &Explanation) -> Self {
         let bits = |groups: Vec<EntryBits>| {
             groups
                 .into_iter()
@@ -146,7 +144,7 @@ impl Entries {
             l1_bits: bits(explanation.l1_bits()),
             l2_index: explanation.l2_index,
             l2_entry: explanation.l2_entry.map(L2Entry::bits),
-            l2_bits: bits(explanation.l2_bits(offset_bits)),
+            l2_bits: bits(explanation.l2_bits()),
             cluster_offset: explanation.cluster_guest.get(),
             cluster_type: explanation.cluster.ok().map(ClusterType::name),
             host_offset: explanation.host_offset().map(HostOffset::get),
