@@ -50,7 +50,8 @@ const SECTOR_BYTES: u64 = 512;
 pub fn info(path: &Path, format: Format, options: InfoOptions) -> Result<Info, InfoError> {
     let locking = if options.force_share { Locking::Off } else { Locking::Auto };
     let storage = OpenOptions::new().locking(locking).open(path)?;
-    storage.lock(Lock::info())?;
+    // A raw file has no metadata that a writer could be changing.
+    storage.lock(if format == Format::Raw { Lock::none() } else { Lock::info() })?;
     of_storage(path, format, &storage)
 }
 

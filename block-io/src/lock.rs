@@ -167,6 +167,12 @@ impl Lock {
         Self { uses: READS, shares: Permissions::ALL }
     }
 
+    /// A raw image, or a raw backing file, that is copied and must hold still: bytes 100 201 203.
+    #[must_use]
+    pub const fn still_reader() -> Self {
+        Self { uses: READS, shares: NO_CHANGES }
+    }
+
     /// An external data file of an image opened for writing: bytes 100 101 103 203.
     #[must_use]
     pub const fn data_file_writer() -> Self {
@@ -255,6 +261,7 @@ mod tests {
         assert_eq!(bytes(Lock::shared_reader()), [100]);
         assert_eq!(bytes(Lock::raw_writer()), [100, 101]);
         assert_eq!(bytes(Lock::raw_reader()), [100]);
+        assert_eq!(bytes(Lock::still_reader()), [100, 201, 203]);
         assert_eq!(bytes(Lock::data_file_writer()), [100, 101, 103, 203]);
         assert_eq!(bytes(Lock::data_file_reader()), [100, 203]);
         assert_eq!(bytes(Lock::creating()), [101, 103, 203]);

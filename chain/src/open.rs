@@ -76,6 +76,7 @@ fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
         (Format::Qcow2, false) => Lock::qcow2_writer(),
         (Format::Qcow2, true) => Lock::qcow2_reader(),
         (Format::Raw, false) => Lock::raw_writer(),
+        (Format::Raw, true) if policy.refuse_writers => Lock::still_reader(),
         (Format::Raw, true) => Lock::raw_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
@@ -111,6 +112,7 @@ fn lock_backing(found: &Found, named_by: &Path, options: &OpenOptions) -> Result
         _ if options.policy.force_share => Lock::shared_reader(),
         // Its tables must hold still as long as somebody reads through them.
         Format::Qcow2 => Lock::qcow2_reader(),
+        Format::Raw if options.policy.refuse_writers => Lock::still_reader(),
         Format::Raw => Lock::backing(),
     };
     found.storage.lock(lock).map_err(|source| Error::Backing {

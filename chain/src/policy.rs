@@ -14,6 +14,7 @@ pub struct Policy {
     pub(crate) directories: Vec<PathBuf>,
     pub(crate) locking: bool,
     pub(crate) force_share: bool,
+    pub(crate) refuse_writers: bool,
 }
 
 impl Default for Policy {
@@ -32,6 +33,7 @@ impl Policy {
             directories: Vec::new(),
             locking: true,
             force_share: false,
+            refuse_writers: false,
         }
     }
 
@@ -69,6 +71,16 @@ impl Policy {
     #[must_use]
     pub const fn force_share(mut self, force_share: bool) -> Self {
         self.force_share = force_share;
+        self
+    }
+
+    /// Keeps writers away from every layer, raw files too: QEMU lets others write a raw file that
+    /// is only read, but a copy of the whole chain needs all of it to hold still, and must not be
+    /// written into a layer it is read from. Without effect under
+    /// [`force_share`](Policy::force_share), and on a raw top that is opened for writing.
+    #[must_use]
+    pub const fn refuse_writers(mut self, refuse_writers: bool) -> Self {
+        self.refuse_writers = refuse_writers;
         self
     }
 

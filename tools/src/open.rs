@@ -21,6 +21,8 @@ pub struct How {
     pub read_only: bool,
     /// `-U`: open although somebody may be writing.
     pub force_share: bool,
+    /// Keep writers away from raw layers too, as a copy needs it.
+    pub refuse_writers: bool,
     /// `--probe-backing`: guess formats that overlays do not name.
     pub probe_backing: bool,
     /// Open the layers below too.
@@ -32,7 +34,14 @@ pub struct How {
 impl Default for How {
     fn default() -> Self {
         let cache = CacheMode::default();
-        Self { read_only: false, force_share: false, probe_backing: false, backing: true, cache }
+        Self {
+            read_only: false,
+            force_share: false,
+            refuse_writers: false,
+            probe_backing: false,
+            backing: true,
+            cache,
+        }
     }
 }
 
@@ -174,7 +183,8 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
     let policy = Policy::new()
         .probe(how.probe_backing)
         .locking(!image.no_locks)
-        .force_share(how.force_share || image.force_share);
+        .force_share(how.force_share || image.force_share)
+        .refuse_writers(how.refuse_writers);
     OpenOptions::new()
         .format(format)
         .read_only(read_only)

@@ -145,6 +145,28 @@ fn a_layer_that_is_being_written_is_no_backing_file() {
     drop(session);
 }
 
+/// What is copied must hold still, and must not be written into one of its own layers.
+#[test]
+fn a_raw_layer_holds_still_when_asked() {
+    let built = chain_of_three();
+    let base = &built.layers[0].0;
+    let still = Policy::new().refuse_writers(true);
+    let raw = OpenOptions::new().format(Format::Raw);
+    let overlay = Chain::open(built.top(), &qcow2().read_only(true).policy(still.clone())).unwrap();
+    theirs(base, &["-f", "raw"], Some(WRITE));
+    theirs(base, &["-r", "-f", "raw"], None);
+    assert_eq!(ours(base, &raw.clone()).as_deref(), Some(WRITE));
+    drop(overlay);
+    let still_raw = raw.clone().read_only(true).policy(still);
+    let alone = Chain::open(base, &still_raw).unwrap();
+    theirs(base, &["-f", "raw"], Some(WRITE));
+    drop(alone);
+    let session = IoSession::start(["-f", "raw", base.to_str().unwrap()]).unwrap();
+    assert_eq!(ours(base, &raw.read_only(true)), None);
+    assert_eq!(ours(base, &still_raw).as_deref(), Some(SHARED_WRITE));
+    drop(session);
+}
+
 /// Sharing by force is for readers: a writer beside a writer would destroy the image.
 #[test]
 fn nobody_writes_by_force() {

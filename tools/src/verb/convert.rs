@@ -40,7 +40,9 @@ pub fn run(args: &Args) -> Outcome {
 
 fn open_sources(args: &Args, plan: &Plan) -> Result<Vec<Chain>, Failure> {
     let cache = plan.source_cache;
-    let how = How { cache, ..How::reading(args.force_share, args.probe_backing) };
+    let reading = How::reading(args.force_share, args.probe_backing);
+    // Else the copy could be written over a raw layer that it is made from.
+    let how = How { cache, refuse_writers: true, ..reading };
     let open = |image: &ImageArg| Ok(open_for_verb(image, &how)?.into_chain());
     plan.sources.iter().map(open).collect()
 }

@@ -188,7 +188,8 @@ fn backing_file(
     if qimg::chain::resolve_name(path, name).is_ok_and(|backing| backing == path) {
         return Err(CreateError::OwnBacking.to_string());
     }
-    let policy = Policy::new().probe(args.probe_backing);
+    // Only its size is wanted; a running machine may use it.
+    let policy = Policy::new().probe(args.probe_backing).force_share(true);
     let size = backing_size(path, name, parsed, policy);
     size.map(Some).map_err(|error| {
         format!("{} (Could not open backing image.)", crate::open::explain(&error))

@@ -102,3 +102,34 @@ fn an_image_in_use_is_left_alone() {
     drop(session);
     qimg(&["map", &path]).success();
 }
+
+#[test]
+fn a_copy_never_goes_over_a_layer_it_is_made_from() {
+    let gallery = Gallery::new();
+    let (base, top) = (gallery.path("base.raw"), gallery.path("top.qcow2"));
+    let before = std::fs::read(&base).unwrap();
+    for flags in [&["convert"][..], &["convert", "-n"]] {
+        for source in [&top, &base] {
+            let args = [flags, &["-f", format_of(source), "-O", "raw", source, &base]].concat();
+            testkit::Qemu::img(args.iter()).exits(1);
+            refused(&args, "lock");
+            assert!(std::fs::read(&base).unwrap() == before, "{args:?} changed its source");
+        }
+    }
+}
+
+fn format_of(path: &str) -> &'static str {
+    if path.ends_with(".raw") { "raw" } else { "qcow2" }
+}
+
+#[test]
+fn what_needs_no_data_works_beside_a_writer() {
+    let gallery = Gallery::new();
+    let (raw, top, new) =
+        (gallery.path("base.raw"), gallery.path("top.qcow2"), gallery.path("new"));
+    let _raw = testkit::IoSession::start(["-f", "raw", &raw]).unwrap();
+    crate::pair::same(&["info", "-f", "raw", &raw]);
+    crate::pair::same(&["convert", "-f", "raw", "-O", "raw", "-U", &raw, &new]);
+    let _top = testkit::IoSession::start(["-f", "qcow2", &top]).unwrap();
+    crate::pair::same(&["create", "-f", "qcow2", "-b", &top, "-F", "qcow2", &new]);
+}
