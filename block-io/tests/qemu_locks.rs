@@ -91,8 +91,20 @@ fn we_respect_a_reading_tool() {
     check_ours(&path, Lock::creating(), WRITE);
 }
 
-/// The byte ranges that the kernel lists for the file, which everybody can compare.
+/// The bytes that are locked in the file, by anybody. The kernel's list may repeat or miss lines
+/// while others lock and unlock elsewhere, so it is read until it says the same three times.
 fn bytes_held(path: &Path) -> Vec<u64> {
+    let mut said = listed_bytes(path);
+    let mut agreed = 0;
+    while agreed < 3 {
+        let again = listed_bytes(path);
+        agreed = if again == said { agreed + 1 } else { 0 };
+        said = again;
+    }
+    said
+}
+
+fn listed_bytes(path: &Path) -> Vec<u64> {
     use std::os::unix::fs::MetadataExt;
     let inode = format!(":{} ", std::fs::metadata(path).unwrap().ino());
     let table = std::fs::read_to_string("/proc/locks").unwrap();
@@ -106,6 +118,7 @@ fn bytes_held(path: &Path) -> Vec<u64> {
         })
         .collect();
     bytes.sort_unstable();
+    bytes.dedup();
     bytes
 }
 
