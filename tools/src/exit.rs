@@ -16,6 +16,8 @@ pub const CHECK_UNSUPPORTED: u8 = 63;
 pub const COMPARE_DIFFERENT: u8 = 1;
 /// `compare` could not open one of its images.
 pub const COMPARE_OPEN: u8 = 2;
+/// `compare` could not print its answer.
+pub const COMPARE_OUTPUT: u8 = 2;
 /// `compare` could not learn what is allocated.
 pub const COMPARE_STATUS: u8 = 3;
 /// `compare` could not read.

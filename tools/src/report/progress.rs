@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shows how far a long operation is.
+/// Shows how far a long operation is. Nobody may be looking any more: output that fails is dropped,
+/// and the work goes on.
 #[derive(Debug)]
 pub struct Progress {
     shown: Shown,
@@ -32,10 +33,8 @@ pub const COMPARE_STEP: f64 = 2.0;
 impl Progress {
     /// Decides by the flags: `-q` shows nothing, `-p` prints percentages, and otherwise a bar
     /// appears if standard error is a terminal.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> io::Result<Self> {
+    #[must_use]
+    pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
         let shown = match (quiet, lines) {
             (true, _) => Shown::Nothing,
             (false, true) => Shown::Lines { step, last: 0.0 },
@@ -44,66 +43,43 @@ impl Progress {
         };
         let progress = Self { shown, total, done: 0 };
         if let Shown::Lines { .. } = progress.shown {
-            print(0.0)?;
+            print(0.0);
         }
-        Ok(progress)
+        progress
     }
 
     /// `done` bytes (or whatever `total` counts) are behind us.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn set(&mut self, done: u64) -> io::Result<()> {
+    pub fn set(&mut self, done: u64) {
         self.done = done;
         let now = percent(done, self.total);
         match &mut self.shown {
             Shown::Lines { step, last } if now - *last >= *step => {
                 *last = now;
-                print(now)
+                print(now);
             }
-            Shown::Bar(bar) => {
-                bar.set_position(done);
-                Ok(())
-            }
-            _ => Ok(()),
+            Shown::Bar(bar) => bar.set_position(done),
+            _ => {}
         }
     }
 
     /// Advances by `more`.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn add(&mut self, more: u64) -> io::Result<()> {
-        self.set(self.done.saturating_add(more))
+    pub fn add(&mut self, more: u64) {
+        self.set(self.done.saturating_add(more));
     }
 
     /// Everything is done: shows 100 percent.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn complete(&self) -> io::Result<()> {
-        match self.shown {
-            Shown::Lines { last, .. } if last < 100.0 => print(100.0),
-            _ => Ok(()),
+    pub fn complete(&self) {
+        if matches!(self.shown, Shown::Lines { last, .. } if last < 100.0) {
+            print(100.0);
         }
     }
 
     /// Ends the line, after success and after failure alike.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn end(self) -> io::Result<()> {
+    pub fn end(self) {
         match self.shown {
-            Shown::Nothing => Ok(()),
-            Shown::Lines { .. } => {
-                let mut out = io::stdout();
-                out.write_all(b"\n")?;
-                out.flush()
-            }
-            Shown::Bar(bar) => {
-                bar.finish_and_clear();
-                Ok(())
-            }
+            Shown::Nothing => {}
+            Shown::Lines { .. } => show("\n"),
+            Shown::Bar(bar) => bar.finish_and_clear(),
         }
     }
 }
@@ -113,10 +89,13 @@ fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
 }
 
-fn print(percent: f64) -> io::Result<()> {
+fn print(percent: f64) {
+    show(&line(percent));
+}
+
+fn show(text: &str) {
     let mut out = io::stdout();
-    write!(out, "{}", line(percent))?;
-    out.flush()
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn line(percent: f64) -> String {

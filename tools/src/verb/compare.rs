@@ -1,7 +1,7 @@
 //! `qimg compare`: whether two images show the same bytes.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use qimg::compare::{CompareError, CompareOptions, Comparison, Difference, compare};
 
@@ -85,19 +85,18 @@ fn open(args: &Args, image: &ImageArg, cache: CacheMode) -> Result<Opened, Failu
 fn examine(args: &Args, first: &Opened, second: &Opened) -> Result<Comparison, Failure> {
     let (first, second) = (first.chain(), second.chain());
     let total = first.virtual_size().max(second.virtual_size());
-    let mut progress = Progress::start(args.quiet, args.progress, COMPARE_STEP, total)?;
+    let mut progress = Progress::start(args.quiet, args.progress, COMPARE_STEP, total);
     let options = CompareOptions { strict: args.strict };
-    // A terminal that went away must not stop the comparison: its exit code is the answer.
-    let compared = compare(first, second, options, &mut |behind| drop(progress.set(behind)));
+    let compared = compare(first, second, options, &mut |behind| progress.set(behind));
     if let Ok(comparison) = &compared {
         if comparison.difference.is_none() {
-            progress.complete()?;
+            progress.complete();
         }
         if !args.quiet {
-            std::io::stdout().write_all(words(comparison).as_bytes())?;
+            tell(&words(comparison))?;
         }
     }
-    progress.end()?;
+    progress.end();
     compared.map_err(|error| {
         let code = match &error {
             CompareError::Status { .. } => exit::COMPARE_STATUS,
@@ -105,6 +104,17 @@ fn examine(args: &Args, first: &Opened, second: &Opened) -> Result<Comparison, F
         };
         Failure::new(error.to_string()).with_code(code)
     })
+}
+
+/// Prints the answer. Failing to must not look like the answer "different"; and when there is
+/// nobody left to read it, the exit code is still the answer.
+fn tell(words: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(words.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::from(error).with_code(exit::COMPARE_OUTPUT))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn words(comparison: &Comparison) -> String {

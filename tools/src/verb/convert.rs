@@ -49,19 +49,18 @@ fn open_sources(args: &Args, plan: &Plan) -> Result<Vec<Chain>, Failure> {
 
 fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<(), Failure> {
     let total = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
-    let progress = Mutex::new(Progress::start(args.quiet, args.progress, CONVERT_STEP, total)?);
+    let progress = Mutex::new(Progress::start(args.quiet, args.progress, CONVERT_STEP, total));
     let report = |behind: u64| {
         if let Ok(mut progress) = progress.lock() {
-            // A terminal that went away must not stop the copy.
-            let _ = progress.set(behind);
+            progress.set(behind);
         }
     };
     let copied = convert(sources, target.chain(), &target.options(args, plan), &report);
     if let Ok(progress) = progress.into_inner() {
         if copied.is_ok() {
-            progress.complete()?;
+            progress.complete();
         }
-        progress.end()?;
+        progress.end();
     }
     let done = copied.map_err(|error| match error {
         ConvertError::TargetTooSmall { .. } => {

@@ -1,7 +1,7 @@
 //! `qimg create`: a new image, with or without a backing file.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use qimg::chain::{Format, Policy};
@@ -104,13 +104,20 @@ fn make(args: &Args, format: Format, file: &OsStr, size: Option<u64>) -> Outcome
     let mut options = choose(args, format, size).map_err(refuse)?;
     settings::refuse_unknown(&options).map_err(refuse)?;
     complete_size(args, &path, &mut options).map_err(refuse)?;
-    if !args.quiet {
-        let line = options.formatting(&file.to_string_lossy());
-        writeln!(std::io::stdout(), "{line}")?;
-    }
+    let announced = announce(args, &options, file);
     let new = settings::create_options(format, &options).map_err(refuse)?;
     write_image(&path, &new).map_err(refuse)?;
-    Ok(exit::SUCCESS)
+    match announced {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(exit::SUCCESS), // the image is what was asked for, read or not
+    }
+}
+
+fn announce(args: &Args, options: &Options, file: &OsStr) -> std::io::Result<()> {
+    if args.quiet {
+        return Ok(());
+    }
+    writeln!(std::io::stdout(), "{}", options.formatting(&file.to_string_lossy()))
 }
 
 /// New images are local files; `file:` may be said.

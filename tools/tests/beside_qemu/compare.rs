@@ -1,7 +1,7 @@
 //! `compare`: answers and exit codes.
 
 use crate::gallery::Gallery;
-use crate::pair::{qimg, same, same_answer};
+use crate::pair::{nobody_reads, qimg, same, same_answer};
 
 #[test]
 fn all_pairs() {
@@ -93,4 +93,18 @@ fn progress_goes_to_standard_output() {
     assert!(ours.stdout.starts_with("    (0.00/100%)\r"), "{ours:?}");
     assert!(ours.stdout.ends_with("    (100.00/100%)\rImages are identical.\n\n"), "{ours:?}");
     assert_eq!(ours.stderr, "");
+}
+
+/// Exit code 1 means "different", so a lost answer has another one.
+#[test]
+fn a_lost_answer_is_no_difference() {
+    let gallery = Gallery::new();
+    let top = gallery.path("top.qcow2");
+    let compare = |stdout: std::process::Stdio| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_qimg"));
+        program.args(["compare", "-p", &top, &top]).stdout(stdout).status().unwrap().code()
+    };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(compare(full.into()), Some(2));
+    assert_eq!(compare(nobody_reads()), Some(0));
 }

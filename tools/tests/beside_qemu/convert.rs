@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use testkit::Qemu;
 
 use crate::gallery::{Gallery, READABLE};
-use crate::pair::{qimg, same};
+use crate::pair::{nobody_reads, qimg, same};
 
 #[test]
 fn every_image_to_raw() {
@@ -166,4 +166,15 @@ fn progress_ends_at_a_hundred_percent() {
     assert_eq!(ours.stderr, "");
     let quiet = qimg(&["convert", "-p", "-q", &from, &to]).success();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_copy_nobody_watches_is_finished() {
+    let gallery = Gallery::new();
+    let (from, to) = (gallery.path("deep.qcow2"), gallery.path("new"));
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_qimg"));
+    program.args(["convert", "-p", "-O", "qcow2", &from, &to]).stdout(nobody_reads());
+    assert_eq!(program.status().unwrap().code(), Some(0));
+    Qemu::check(to.as_ref());
+    Qemu::assert_same(("qcow2", from.as_ref()), ("qcow2", to.as_ref()));
 }

@@ -152,3 +152,13 @@ fn a_missing_format_or_file_below_is_named() {
         .fails_with("No such file or directory");
     assert!(!gallery.folder().path("new.qcow2").exists());
 }
+
+#[test]
+fn an_image_nobody_hears_of_is_made() {
+    let gallery = Gallery::new();
+    let path = gallery.path("unheard.qcow2");
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_qimg"));
+    program.args(["create", "-f", "qcow2", &path, "1M"]).stdout(crate::pair::nobody_reads());
+    assert_eq!(program.status().unwrap().code(), Some(0));
+    Qemu::check(path.as_ref());
+}

@@ -36,3 +36,9 @@ pub(crate) fn same_answer(args: &[&str]) {
     assert_eq!(ours.stderr.is_empty(), theirs.stderr.is_empty(), "{args:?}: {}", ours.stderr);
     assert!(ours.stderr.lines().count() <= 1, "more than one line: {}", ours.stderr);
 }
+
+/// The writing end of a pipe whose reader went away.
+pub(crate) fn nobody_reads() -> std::process::Stdio {
+    let (_, writer) = std::io::pipe().expect("a pipe can be made");
+    writer.into()
+}
