@@ -5,6 +5,7 @@ pub mod image;
 pub mod keyval;
 pub mod output;
 pub mod size;
+pub mod source;
 pub mod tree;
 pub mod usage;
 

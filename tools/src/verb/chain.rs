@@ -6,11 +6,10 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use super::one_file;
-use crate::args::image::ImageArg;
 use crate::args::output::Output;
+use crate::args::source::SourceFlags;
 use crate::exit;
 use crate::failure::Outcome;
-use crate::open::{How, open_for_verb};
 use crate::report::json::pretty;
 use show::Survey;
 
@@ -33,18 +32,8 @@ enum Action {
 /// The command line of `qimg chain show`.
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
-    /// Format of the top image (guessed when absent)
-    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
-    format: Option<String>,
-    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
-    #[arg(long)]
-    image_opts: bool,
-    /// Guess the format of backing files whose overlay does not name it (unsafe)
-    #[arg(long)]
-    probe_backing: bool,
-    /// Open it although somebody may be writing to it
-    #[arg(short = 'U', long)]
-    force_share: bool,
+    #[command(flatten)]
+    source: SourceFlags,
     /// human or json
     #[arg(long, value_name = "FORM", allow_hyphen_values = true)]
     output: Option<String>,
@@ -67,8 +56,7 @@ pub fn run(args: &Args) -> Outcome {
         true => Output::Json,
         false => Output::parse("chain show", args.output.as_deref())?,
     };
-    let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
-    let opened = open_for_verb(&image, &How::reading(args.force_share, args.probe_backing))?;
+    let (_, opened) = args.source.open(file)?;
     let survey = Survey::of(opened.chain())?;
     let text = match output {
         Output::Human => survey.draw(),

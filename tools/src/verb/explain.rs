@@ -9,12 +9,11 @@ use std::io::Write;
 use qimg::chain::{Chain, Layer, Status};
 use qimg::engine::Explanation;
 
-use crate::args::image::ImageArg;
 use crate::args::output::Output;
 use crate::args::size;
+use crate::args::source::SourceFlags;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, open_for_verb};
 use crate::report::json::pretty;
 
 pub(crate) use human::render as human;
@@ -22,18 +21,8 @@ pub(crate) use human::render as human;
 /// The command line of `qimg explain`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Format of the image (guessed when absent)
-    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
-    format: Option<String>,
-    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
-    #[arg(long)]
-    image_opts: bool,
-    /// Guess the format of backing files whose overlay does not name it (unsafe)
-    #[arg(long)]
-    probe_backing: bool,
-    /// Open it although somebody may be writing to it
-    #[arg(short = 'U', long)]
-    force_share: bool,
+    #[command(flatten)]
+    source: SourceFlags,
     /// human or json
     #[arg(long, value_name = "FORM", allow_hyphen_values = true)]
     output: Option<String>,
@@ -84,8 +73,7 @@ pub fn run(args: &Args) -> Outcome {
     let offset = size::parse(&text).map_err(|_| {
         Failure::usage("qimg", "explain", &format!("Invalid guest offset: '{text}'"))
     })?;
-    let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
-    let opened = open_for_verb(&image, &How::reading(args.force_share, args.probe_backing))?;
+    let (image, opened) = args.source.open(file)?;
     let size = opened.chain().virtual_size();
     if offset >= size {
         return Err(Failure::new(format!(

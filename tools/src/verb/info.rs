@@ -15,6 +15,7 @@ pub use human::format_specific;
 use super::{one_file, refuse_objects};
 use crate::args::image::{ImageArg, format_named};
 use crate::args::output::Output;
+use crate::args::source::SourceFlags;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::open;
@@ -27,21 +28,11 @@ const CHAIN_MAX: usize = 1000;
 /// The command line of `qimg info`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Format of the image (guessed when absent)
-    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
-    format: Option<String>,
-    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
-    #[arg(long)]
-    image_opts: bool,
+    #[command(flatten)]
+    source: SourceFlags,
     /// Follow the backing files too
     #[arg(short, long)]
     backing_chain: bool,
-    /// Guess the format of backing files whose overlay does not name it (unsafe)
-    #[arg(long)]
-    probe_backing: bool,
-    /// Open it although somebody may be writing to it
-    #[arg(short = 'U', long)]
-    force_share: bool,
     /// Not offered: secrets and other objects
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
@@ -77,7 +68,7 @@ pub fn run(args: &Args) -> Outcome {
     let output = Output::parse("info", args.output.as_deref())?;
     let file = one_file("info", &args.files)?;
     refuse_objects(&args.object)?;
-    let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
+    let image = args.source.image(file)?;
     let images = describe(args, image)?;
     let text = match output {
         Output::Human => images.iter().map(human::render).collect::<Vec<_>>().join("\n"),
@@ -112,7 +103,7 @@ fn describe_one(args: &Args, image: &ImageArg) -> Result<Described, Failure> {
     let refuse =
         |reason: String| Failure::new(format!("Could not open '{}': {reason}", image.name));
     let (format, _) = open::format_of(image).map_err(refuse)?;
-    let force_share = args.force_share || image.force_share || image.no_locks;
+    let force_share = args.source.force_share || image.force_share || image.no_locks;
     let info = info(&image.path, format, InfoOptions { force_share })
         .map_err(|error| refuse(words(image, &error)))?;
     let name = info.qcow2.as_ref().and_then(|qcow2| qcow2.backing_name.as_deref());
@@ -147,7 +138,7 @@ fn next_image(args: &Args, image: &Described) -> Result<Option<ImageArg>, Failur
         Some(format) => Some(
             format_named(format).ok_or_else(|| refuse(&format!("Unknown driver '{format}'")))?,
         ),
-        None if args.probe_backing => None,
+        None if args.source.probe_backing => None,
         None => {
             return Err(refuse("its format is not recorded; --probe-backing lets it be guessed"));
         }

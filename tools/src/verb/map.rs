@@ -7,34 +7,23 @@ use qimg::chain::Chain;
 use qimg::map::{Extent, map};
 
 use super::{one_file, refuse_objects};
-use crate::args::image::ImageArg;
 use crate::args::output::Output;
 use crate::args::size::{self, SizeError};
+use crate::args::source::SourceFlags;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, open_for_verb};
 
 /// The command line of `qimg map`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Format of the image (guessed when absent)
-    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
-    format: Option<String>,
-    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
-    #[arg(long)]
-    image_opts: bool,
+    #[command(flatten)]
+    source: SourceFlags,
     /// First guest byte
     #[arg(short, long, value_name = "OFFSET", allow_hyphen_values = true)]
     start_offset: Option<String>,
     /// Guest bytes at most
     #[arg(short = 'l', long, value_name = "LENGTH", allow_hyphen_values = true)]
     max_length: Option<String>,
-    /// Guess the format of backing files whose overlay does not name it (unsafe)
-    #[arg(long)]
-    probe_backing: bool,
-    /// Open it although somebody may be writing to it
-    #[arg(short = 'U', long)]
-    force_share: bool,
     /// Not offered: secrets and other objects
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
@@ -56,8 +45,7 @@ pub fn run(args: &Args) -> Outcome {
     let length = number(args.max_length.as_deref(), "max length")?.unwrap_or(size::MAX);
     let file = one_file("map", &args.files)?;
     refuse_objects(&args.object)?;
-    let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
-    let opened = open_for_verb(&image, &How::reading(args.force_share, args.probe_backing))?;
+    let (_, opened) = args.source.open(file)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let printed = match output {
         Output::Human => human(&mut out, opened.chain(), start, length),
