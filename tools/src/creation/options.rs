@@ -97,7 +97,9 @@ impl Options {
     /// # Errors
     /// A malformed list, an unknown option, or a value of the wrong kind: the message to print.
     pub fn apply(&mut self, list: &str) -> Result<(), String> {
-        if list.starts_with(',') && !list.starts_with(",,") {
+        // At the end an even number of commas stands for commas in the last value.
+        let last = list.len() - list.trim_end_matches(',').len();
+        if list.is_empty() || list.starts_with(',') || last % 2 == 1 {
             return Err(format!("Invalid option list: {list}"));
         }
         keyval::parse(list).iter().try_for_each(|item| self.apply_item(item))
@@ -233,7 +235,11 @@ mod tests {
     fn wrong_options_get_the_known_words() {
         let table = [
             ("foo=1", "Invalid parameter 'foo'"),
+            ("", "Invalid option list: "),
             (",a", "Invalid option list: ,a"),
+            (",,a=1", "Invalid option list: ,,a=1"),
+            ("cluster_size=4k,", "Invalid option list: cluster_size=4k,"),
+            ("backing_file=a,,,", "Invalid option list: backing_file=a,,,"),
             ("lazy_refcounts=maybe", "Parameter 'lazy_refcounts' expects 'on' or 'off'"),
             ("refcount_bits=foo", "Parameter 'refcount_bits' expects a number"),
             ("size=-1", "Value '-1' is out of range for parameter 'size'"),

@@ -115,6 +115,9 @@ fn impossible_options_are_refused_alike() {
     same(&["create", "-f", "qcow2", "-b", &path, "-F", "qcow2", &path, "1M"]);
     same(&["create", "-f", "qcow2", &gallery.path("nosuch/x"), "1M"]);
     same_answer(&["create", "-f", "qcow2", &path, "1Z"]);
+    for list in ["", ",", ",,", "cluster_size=4k,", ",,cluster_size=4k", "backing_file=x,,,"] {
+        same_answer(&["create", "-f", "qcow2", "-u", "-o", list, &path, "1M"]);
+    }
     assert!(!gallery.folder().path("new.qcow2").exists());
 }
 

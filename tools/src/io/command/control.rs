@@ -47,7 +47,7 @@ pub const QUIT: Command = Command {
     name: "quit",
     short: "q",
     fewest: 0,
-    most: Some(0),
+    most: None,
     arguments: "",
     summary: "exit the program",
     details: "",
