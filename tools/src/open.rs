@@ -238,10 +238,12 @@ pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
             format!("Could not open '{name}': {}", os_text(source))
         }
         qimg::io::Error::Locked { permission, shared, .. } => {
-            let shared = if *shared { "shared " } else { "" };
+            // Only a reader is helped by -U: whoever wants to write must stay out.
+            let (shared, help) =
+                if *shared { ("shared ", " (-U reads it all the same)") } else { ("", "") };
             format!(
                 "Failed to get {shared}\"{permission}\" lock: is another process using the image \
-                 [{name}]? (-U reads it all the same)"
+                 [{name}]?{help}"
             )
         }
         other => other.to_string(),
