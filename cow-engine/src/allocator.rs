@@ -6,6 +6,7 @@
 //! rare growth of the refcount table. The write-back lock is held by a flush and by growth: two
 //! writers of refcount blocks at once could leave the older copy of one on disk.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_io::{Storage, StorageExt};
@@ -30,6 +31,8 @@ pub(crate) struct Allocator {
     /// Held while copies of refcount blocks are on their way to the disk.
     write_back: Mutex<()>,
     books: Mutex<Books>,
+    /// First cluster that was never in use, for those who must not wait for the books.
+    fresh_from: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -73,8 +76,9 @@ impl Allocator {
         ledger: Ledger,
         poison: Arc<Poison>,
     ) -> Self {
+        let fresh_from = AtomicU64::new(ledger.fresh_from().get());
         let books = Mutex::new(Books { ledger, unpublished: Vec::new(), packing: None });
-        Self { geometry, storage, poison, write_back: Mutex::default(), books }
+        Self { geometry, storage, poison, write_back: Mutex::default(), books, fresh_from }
     }
 
     /// Held by whoever writes refcount blocks or the refcount table, from before it takes their
@@ -200,6 +204,7 @@ impl Allocator {
         // they are wrong about, so nothing is written any more.
         let bytes = run.count.saturating_mul(self.geometry.cluster_bytes());
         self.poison.guard(map.guard_data(offset, bytes))?;
+        self.fresh_from.store(books.ledger.fresh_from().get(), Ordering::Release);
         Ok(Some(Reservation { run, fresh: run.first >= fresh_from }))
     }
 
@@ -207,6 +212,12 @@ impl Allocator {
     pub(crate) fn release(&self, map: &MetadataMap, run: HostRun) -> Result<()> {
         let mut books = self.lock();
         self.count_down_in(map, &mut books, run)
+    }
+
+    /// First cluster that was never in use: an entry that points there or further points at
+    /// nothing. May lag behind for clusters that are being handed out right now.
+    pub(crate) fn fresh_from(&self) -> HostCluster {
+        HostCluster::new(self.fresh_from.load(Ordering::Acquire))
     }
 
     /// Notes clusters whose entry was just unpublished in memory. Neighbours become one run.

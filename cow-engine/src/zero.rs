@@ -108,10 +108,13 @@ impl Image {
         old: ClusterType,
         new: L2Entry,
     ) -> Result<()> {
+        let keeps = new.host_offset().get() != 0;
+        if !keeps {
+            self.guard_freed(writer, old)?;
+        }
         let slice = self.slice_for_change(writer, guest)?;
         let place = self.slice_place(guest);
         self.slices.publish(place.number, &slice, place.index, new);
-        let keeps = new.host_offset().get() != 0;
         if !keeps && let Some(run) = referenced(&writer.allocator, self, old) {
             writer.allocator.unpublish(std::iter::once(run), true);
         }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use block_io::StorageExt;
-use cluster_map::{EntryChange, NewClusterReason, WriteDecision};
+use cluster_map::{ClusterType, EntryChange, NewClusterReason, WriteDecision};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
 use smallvec::SmallVec;
 
-use super::pending::PendingWrite;
+use super::pending::{PendingWrite, referenced};
 use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
@@ -132,8 +132,10 @@ impl Image {
         wanted: &[(GuestOffset, NewClusterReason, L2Entry)],
     ) -> Result<(HostOffset, usize, bool)> {
         let writer = pending.writer;
-        if let Some(host) = wanted.first().and_then(|(_, reason, _)| reason.reserved()) {
-            writer.map.guard_data(host, self.geometry().cluster_bytes())?;
+        if let Some((guest, reason, _)) = wanted.first()
+            && let Some(host) = reason.reserved()
+        {
+            self.guard_write(writer, guest.get(), host)?;
             return Ok((host, 1, false));
         }
         let alone = wanted.iter().take_while(|(_, reason, _)| reason.reserved().is_none());
@@ -162,7 +164,11 @@ impl Image {
             let entry = self.entry(guest)?;
             match WriteDecision::decide(self.dialect, guest, entry)? {
                 WriteDecision::InPlace { .. } => break,
-                WriteDecision::NewCluster(reason) => wanted.push((guest, reason, entry)),
+                WriteDecision::NewCluster(reason) => {
+                    let old = ClusterType::classify(self.dialect, guest, entry)?;
+                    self.guard_freed(pending.writer, old)?;
+                    wanted.push((guest, reason, entry));
+                }
             }
         }
         Ok(wanted)
@@ -231,9 +237,26 @@ impl Image {
         })
     }
 
-    /// An in-place run for one cluster, unless metadata lies where its entry points.
-    fn guarded(&self, writer: &Writer, host: HostOffset, touched: Touched) -> Result<InPlaceRun> {
+    /// Refuses to write where an entry points when metadata lies there, or nothing at all.
+    fn guard_write(&self, writer: &Writer, cluster: u64, host: HostOffset) -> Result<()> {
         writer.map.guard_data(host, self.geometry().cluster_bytes())?;
+        if self.geometry().host_cluster(host) < writer.allocator.fresh_from() {
+            return Ok(());
+        }
+        let file_bytes = self.storage.len().map_err(Error::storage(Purpose::Length))?;
+        Err(Error::LostCluster { guest: GuestOffset::new(cluster), host, file_bytes })
+    }
+
+    /// Refuses to give clusters up that hold metadata, whatever an entry says about them.
+    pub(crate) fn guard_freed(&self, writer: &Writer, old: ClusterType) -> Result<()> {
+        let Some(run) = referenced(&writer.allocator, self, old) else { return Ok(()) };
+        let Some(host) = self.geometry().host_offset(run.first) else { return Ok(()) };
+        writer.map.guard_data(host, run.count.saturating_mul(self.geometry().cluster_bytes()))
+    }
+
+    /// An in-place run for one cluster, unless its entry points where no data can be.
+    fn guarded(&self, writer: &Writer, host: HostOffset, touched: Touched) -> Result<InPlaceRun> {
+        self.guard_write(writer, touched.cluster, host)?;
         let host = host
             .checked_add(touched.start - touched.cluster)
             .ok_or(Error::Plan { reason: "a host offset leaves 64 bits" })?;

@@ -179,6 +179,45 @@ fn trap_86_data_never_goes_over_metadata() {
 }
 
 #[test]
+fn metadata_is_never_given_up_because_an_entry_says_so() {
+    for target in [0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000] {
+        for flags in [0, COPIED, 1 << 62] {
+            let storage = written();
+            poke(&*storage, l2_entry_at(&*storage, 0), |_| target | flags);
+            let before = bytes(&*storage);
+            let image = open(&storage);
+            let attempts = [
+                image.write_at(0, &[9; 512]),
+                image.write_zeroes_at(0, CLUSTER, ZeroMode::Unmap),
+                image.discard_at(0, CLUSTER),
+            ];
+            for attempt in attempts {
+                let refused = matches!(attempt, Err(Error::Overlap { claimant: Area::Data, .. }));
+                assert!(refused, "{target:#x} {flags:#x}: {attempt:?}");
+            }
+            image.close().unwrap();
+            assert!(bytes(&*storage) == before, "CE-4: something was given up");
+        }
+    }
+}
+
+#[test]
+fn writes_through_entries_that_point_behind_the_file_are_refused() {
+    for target in [1_u64 << 40, 0x7_0000] {
+        for flags in [COPIED, COPIED | 1] {
+            let storage = written();
+            poke(&*storage, l2_entry_at(&*storage, 0), |_| target | flags);
+            let before = bytes(&*storage);
+            let image = open(&storage);
+            let error = image.write_at(0, &[9; 512]).unwrap_err();
+            assert!(matches!(error, Error::LostCluster { .. }), "{error}");
+            image.close().unwrap();
+            assert!(bytes(&*storage) == before, "something was written");
+        }
+    }
+}
+
+#[test]
 fn counts_that_call_a_table_free() {
     // The cluster of the L2 table, then that of the refcount block, is free by the counts.
     for cluster in [4, REFCOUNT_BLOCK, L1_TABLE] {
