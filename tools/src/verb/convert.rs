@@ -32,7 +32,7 @@ pub fn run(args: &Args) -> Outcome {
     let plan = checks::plan(args)?;
     let sources = open_sources(args, &plan)?;
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
-    let target = Target::prepare(args, &plan, size)?;
+    let target = Target::prepare(args, &plan, &sources, size)?;
     copy(args, &plan, &sources, &target)?;
     target.finish()?;
     Ok(exit::SUCCESS)

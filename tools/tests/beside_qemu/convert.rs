@@ -178,3 +178,24 @@ fn a_copy_nobody_watches_is_finished() {
     Qemu::check(to.as_ref());
     Qemu::assert_same(("qcow2", from.as_ref()), ("qcow2", to.as_ref()));
 }
+
+#[test]
+fn a_copy_never_goes_over_a_file_it_is_made_from() {
+    let gallery = Gallery::new();
+    let (base, top) = (gallery.path("own-base.raw"), gallery.path("own-top.qcow2"));
+    let link = gallery.path("own-link.raw");
+    qimg(&["create", "-q", "-f", "raw", &base, "1M"]).success();
+    Qemu::io(["-f", "raw", "-c", "write -P 7 0 1M", &base]).success();
+    qimg(&["create", "-q", "-f", "qcow2", "-b", "own-base.raw", "-F", "raw", &top]).success();
+    std::os::unix::fs::symlink(&base, &link).expect("a link");
+    let before = std::fs::read(&base).expect("the base");
+    for target in [&base, &link, &top] {
+        for flags in [&[][..], &["-U"], &["-n"], &["-U", "-n"]] {
+            let args = [&["convert"], flags, &["-f", "qcow2", "-O", "raw", &*top, target]].concat();
+            let ours = qimg(&args).exits(1);
+            assert_eq!(ours.stderr.lines().count(), 1, "{ours:?}");
+            assert!(std::fs::read(&base).expect("the base") == before, "{args:?}");
+        }
+    }
+    Qemu::check(top.as_ref());
+}

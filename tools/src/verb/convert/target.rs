@@ -1,8 +1,9 @@
 //! The target of a copy: made or found, opened, and finished.
 
-use qimg::chain::{Chain, Policy};
+use qimg::chain::{Chain, Layer, Policy};
 use qimg::convert::ConvertOptions;
 use qimg::create::{backing_size, create};
+use qimg::io::{Locking, OpenOptions, Storage};
 
 use super::Args;
 use super::checks::Plan;
@@ -24,8 +25,14 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn prepare(args: &Args, plan: &Plan, size: u64) -> Result<Self, Failure> {
+    pub(super) fn prepare(
+        args: &Args,
+        plan: &Plan,
+        sources: &[Chain],
+        size: u64,
+    ) -> Result<Self, Failure> {
         let image = argument(args, plan)?;
+        refuse_sources(&image, sources)?;
         let backing = backing(args, plan, &image)?;
         if !args.no_create {
             make(plan, &image, size)?;
@@ -57,6 +64,24 @@ impl Target {
     /// Writes back what is not on the host yet.
     pub(super) fn finish(self) -> Result<(), Failure> {
         self.chain.close().map_err(|error| Failure::new(format!("error while flushing: {error}")))
+    }
+}
+
+/// Refuses a target that is a file of one of the sources, whatever name leads to it: locks would
+/// say so too, but `-U` and hosts without locks must not cost the source.
+fn refuse_sources(image: &ImageArg, sources: &[Chain]) -> Result<(), Failure> {
+    let target = OpenOptions::new().locking(Locking::Off).open(&image.path);
+    let Some(target) = target.ok().and_then(|target| target.identity().ok().flatten()) else {
+        return Ok(()); // not there yet, or the open that follows says why not
+    };
+    let is_target = |layer: &Layer| layer.storage().identity().ok().flatten() == Some(target);
+    match sources.iter().flat_map(Chain::layers).find(|layer| is_target(layer)) {
+        None => Ok(()),
+        Some(layer) => Err(Failure::new(format!(
+            "{}: the target is '{}', which the copy is made from; name another file",
+            image.name,
+            layer.path().display()
+        ))),
     }
 }
 
