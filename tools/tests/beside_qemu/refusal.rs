@@ -113,7 +113,7 @@ fn a_copy_never_goes_over_a_layer_it_is_made_from() {
         for source in [&top, &base] {
             let args = [flags, &["-f", format_of(source), "-O", "raw", source, &base]].concat();
             testkit::Qemu::img(args.iter()).exits(1);
-            refused(&args, "lock");
+            refused(&args, "which the copy is made from; name another file");
             assert!(std::fs::read(&base).unwrap() == before, "{args:?} changed its source");
         }
     }
