@@ -96,8 +96,15 @@ impl Image {
             return Ok(Some(new));
         }
         let guest = GuestOffset::new(touched.cluster);
-        let below = self.below_is_zero(guest, self.geometry().cluster_bytes())?;
-        Ok(below.then_some(L2Entry::UNALLOCATED))
+        // What is allocated over a backing file stays allocated, as in the reference
+        // implementation, even where zeros lie below.
+        let no_mapping_is_zeros = match cluster {
+            ClusterType::Unallocated => {
+                self.below_is_zero(guest, self.geometry().cluster_bytes())?
+            }
+            _ => !self.has_backing(),
+        };
+        Ok(no_mapping_is_zeros.then_some(L2Entry::UNALLOCATED))
     }
 
     /// Publishes an entry without data; host clusters it no longer refers to are given back.
