@@ -115,15 +115,16 @@ impl Image {
         old: ClusterType,
         new: L2Entry,
     ) -> Result<()> {
-        let keeps = new.host_offset().get() != 0;
-        if !keeps {
-            self.guard_freed(writer, old)?;
-        }
+        let freed = match new.host_offset().get() {
+            0 => referenced(&writer.allocator, self, old),
+            _ => None,
+        };
+        self.guard_freed(writer, freed)?;
         let slice = self.slice_for_change(writer, guest)?;
         let place = self.slice_place(guest);
         self.slices.publish(place.number, &slice, place.index, new);
-        if !keeps && let Some(run) = referenced(&writer.allocator, self, old) {
-            writer.allocator.unpublish(std::iter::once(run), true);
+        if freed.is_some() {
+            writer.allocator.unpublish(freed.into_iter(), true);
         }
         Ok(())
     }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use block_io::StorageExt;
-use cluster_map::{ClusterType, EntryChange, NewClusterReason, WriteDecision};
+use cluster_map::{EntryChange, NewClusterReason, WriteDecision};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
+use refcount::HostRun;
 use smallvec::SmallVec;
 
-use super::pending::{PendingWrite, referenced};
+use super::pending::{PendingWrite, replaced};
 use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
@@ -165,7 +166,7 @@ impl Image {
             match WriteDecision::decide(self.dialect, guest, entry)? {
                 WriteDecision::InPlace { .. } => break,
                 WriteDecision::NewCluster(reason) => {
-                    let old = ClusterType::classify(self.dialect, guest, entry)?;
+                    let old = replaced(&pending.writer.allocator, self, reason);
                     self.guard_freed(pending.writer, old)?;
                     wanted.push((guest, reason, entry));
                 }
@@ -248,8 +249,8 @@ impl Image {
     }
 
     /// Refuses to give clusters up that hold metadata, whatever an entry says about them.
-    pub(crate) fn guard_freed(&self, writer: &Writer, old: ClusterType) -> Result<()> {
-        let Some(run) = referenced(&writer.allocator, self, old) else { return Ok(()) };
+    pub(crate) fn guard_freed(&self, writer: &Writer, old: Option<HostRun>) -> Result<()> {
+        let Some(run) = old else { return Ok(()) };
         let Some(host) = self.geometry().host_offset(run.first) else { return Ok(()) };
         writer.map.guard_data(host, run.count.saturating_mul(self.geometry().cluster_bytes()))
     }
@@ -303,7 +304,7 @@ impl Image {
             self.storage.write_at(table.get(), &bytes).map_err(Error::storage(Purpose::L2Table))
         })?;
         let first = self.geometry().host_cluster(shared);
-        let old = refcount::HostRun { first, count: 1 };
+        let old = HostRun { first, count: 1 };
         writer.allocator.unpublish(std::iter::once(old), false);
         Ok(())
     }

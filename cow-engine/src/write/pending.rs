@@ -56,7 +56,7 @@ impl PendingWrite<'_> {
             let WriteRun::Allocate(run) = run else { continue };
             for cluster in &run.clusters {
                 self.publish_entry(cluster);
-                old.extend(self.replaced(cluster));
+                old.extend(replaced(&self.writer.allocator, self.image, cluster.reason));
             }
         }
         if !old.is_empty() {
@@ -73,23 +73,6 @@ impl PendingWrite<'_> {
             self.image.slices.publish(*number, slice, place.index, cluster.change.new);
         }
     }
-
-    /// Host clusters that lose a reference by this change.
-    fn replaced(&self, cluster: &NewCluster) -> Option<HostRun> {
-        let first = |host| self.image.geometry().host_cluster(host);
-        match cluster.reason {
-            NewClusterReason::Unallocated
-            | NewClusterReason::ZeroPlain
-            | NewClusterReason::ZeroAllocated { owned: true, .. } => None,
-            NewClusterReason::Shared { host }
-            | NewClusterReason::ZeroAllocated { host, owned: false } => {
-                Some(HostRun { first: first(host), count: 1 })
-            }
-            NewClusterReason::Compressed(descriptor) => {
-                Some(self.writer.allocator.compressed_run(descriptor))
-            }
-        }
-    }
 }
 
 impl Drop for PendingWrite<'_> {
@@ -99,6 +82,24 @@ impl Drop for PendingWrite<'_> {
             let released = self.writer.allocator.release(&self.writer.map, run);
             let _ = self.image.poison.guard(released);
         }
+    }
+}
+
+/// Host clusters that lose a reference when a write replaces an entry for this reason.
+pub(crate) fn replaced(
+    allocator: &Allocator,
+    image: &Image,
+    reason: NewClusterReason,
+) -> Option<HostRun> {
+    match reason {
+        NewClusterReason::Unallocated | NewClusterReason::ZeroPlain => None,
+        // Serves as the new cluster.
+        NewClusterReason::ZeroAllocated { owned: true, .. } => None,
+        NewClusterReason::Shared { host }
+        | NewClusterReason::ZeroAllocated { host, owned: false } => {
+            referenced(allocator, image, ClusterType::Normal { host })
+        }
+        NewClusterReason::Compressed(descriptor) => Some(allocator.compressed_run(descriptor)),
     }
 }
 
