@@ -3,6 +3,7 @@
 
 mod allocator;
 mod backing;
+mod claims;
 mod compression;
 mod compressor;
 mod create;

@@ -9,19 +9,19 @@ use std::sync::atomic::AtomicBool;
 use block_io::{Storage, StorageExt};
 use cluster_map::Dialect;
 use qcow2_format::{
-    AutoclearFeatures, CryptMethod, Geometry, Header, HostOffset, IncompatibleFeatures, L1Entry,
+    AutoclearFeatures, CryptMethod, Header, HostOffset, IncompatibleFeatures, L1Entry,
     RefcountOrder, RefcountTableEntry, Version,
 };
 use refcount::Ledger;
 
 use crate::allocator::Allocator;
+use crate::claims::{check_for_reading, claim_metadata};
 use crate::compression::ClusterCache;
-use crate::error::{Area, Error, Feature, Purpose, Result};
+use crate::error::{Error, Feature, Purpose, Result};
 use crate::flush::FlushQueue;
 use crate::image::{Image, Writer};
 use crate::in_flight::InFlight;
 use crate::l1_table::L1Table;
-use crate::metadata_map::MetadataMap;
 use crate::options::OpenOptions;
 use crate::pins::Pins;
 use crate::poison::Poison;
@@ -178,89 +178,10 @@ fn open_writer(
     let words = read_table(&**storage, Purpose::RefcountTable, table.offset, entries)?;
     let words: Vec<RefcountTableEntry> =
         words.into_iter().map(RefcountTableEntry::from_bits).collect();
-    let map = MetadataMap::new(geometry);
-    claim_metadata(&map, header, l1, &words, len)?;
+    let map = claim_metadata(&**storage, header, l1, &words)?;
     let ledger = Ledger::new(geometry, table.offset, words, len);
     let allocator = Allocator::new(Arc::clone(storage), geometry, ledger, Arc::clone(poison));
     Ok(Writer { allocator, map })
-}
-
-/// Refuses tables that cannot be those of the image: an L1 table that is not there would show an
-/// empty disk, one that overlaps with others any other disk. Where L2 tables and data lie is only
-/// looked at when they are needed: what can be read of a damaged image is worth reading.
-fn check_for_reading(storage: &dyn Storage, header: &Header, l1: &[L1Entry]) -> Result<()> {
-    let len = storage.len().map_err(Error::storage(Purpose::Length))?;
-    if header.l1_table_offset().get() >= len {
-        // Refcounts, which may lie outside too, come after the L1 table there.
-        header.validate_against_file_len(len)?;
-    }
-    let map = MetadataMap::new(header.geometry());
-    claim_header_tables(&map, header)?;
-    let tables = l1.iter().filter_map(|entry| entry.table_offset());
-    for table in tables.filter(|table| header.geometry().is_cluster_aligned(table.get())) {
-        map.claim(Area::L2Table, table, header.geometry().cluster_bytes())?;
-    }
-    Ok(())
-}
-
-/// Notes the clusters of what the header points at.
-fn claim_header_tables(map: &MetadataMap, header: &Header) -> Result<()> {
-    let cluster = header.geometry().cluster_bytes();
-    map.claim(Area::Header, HostOffset::ZERO, cluster)?;
-    map.claim(
-        Area::L1Table,
-        header.l1_table_offset(),
-        u64::from(header.l1_entry_count()).saturating_mul(8),
-    )?;
-    map.claim(
-        Area::RefcountTable,
-        header.refcount_table_offset(),
-        u64::from(header.refcount_table_clusters()).saturating_mul(cluster),
-    )
-}
-
-/// Notes every cluster of metadata; two structures on one cluster are an error, and so is a
-/// table that lies past the end of the file.
-fn claim_metadata(
-    map: &MetadataMap,
-    header: &Header,
-    l1: &[L1Entry],
-    refcount_table: &[RefcountTableEntry],
-    file_bytes: u64,
-) -> Result<()> {
-    let geometry = header.geometry();
-    let cluster = geometry.cluster_bytes();
-    claim_header_tables(map, header)?;
-    for (index, entry) in refcount_table.iter().enumerate() {
-        if let Some(block) = entry.block_offset() {
-            check_place("refcount table", index, block, geometry, file_bytes)?;
-            map.claim(Area::RefcountBlock, block, cluster)?;
-        }
-    }
-    for (index, entry) in l1.iter().enumerate() {
-        if let Some(table) = entry.table_offset() {
-            check_place("L1 table", index, table, geometry, file_bytes)?;
-            map.claim(Area::L2Table, table, cluster)?;
-        }
-    }
-    Ok(())
-}
-
-fn check_place(
-    table: &'static str,
-    index: usize,
-    found: HostOffset,
-    geometry: Geometry,
-    file_bytes: u64,
-) -> Result<()> {
-    let misplaced = |allowed| Err(Error::Misplaced { table, index: index as u64, found, allowed });
-    if !geometry.is_cluster_aligned(found.get()) {
-        return misplaced("a multiple of the cluster size");
-    }
-    if found.get() >= file_bytes {
-        return misplaced("an offset inside the file");
-    }
-    Ok(())
 }
 
 /// Clears the autoclear bits that promise something no writer here keeps.
