@@ -128,6 +128,14 @@ pub enum Purpose {
     RefcountTable,
     /// A refcount block.
     RefcountBlock,
+    /// The snapshot table.
+    SnapshotTable,
+    /// The L1 table of an internal snapshot.
+    SnapshotL1Table,
+    /// The bitmap directory.
+    BitmapDirectory,
+    /// The table of a bitmap.
+    BitmapTable,
     /// Guest data.
     Data,
     /// Old bytes around a write.
@@ -180,6 +188,20 @@ pub enum Area {
     RefcountTable,
     /// A refcount block.
     RefcountBlock,
+    /// The snapshot table.
+    SnapshotTable,
+    /// The L1 table of an internal snapshot.
+    SnapshotL1Table,
+    /// An L2 table that only internal snapshots use.
+    SnapshotL2Table,
+    /// The bitmap directory.
+    BitmapDirectory,
+    /// The table of a bitmap.
+    BitmapTable,
+    /// The bits of a bitmap.
+    BitmapData,
+    /// The header and key material of LUKS.
+    EncryptionHeader,
     /// Guest data.
     Data,
 }
@@ -341,6 +363,10 @@ impl fmt::Display for Purpose {
             Self::L2Table => "L2 table",
             Self::RefcountTable => "refcount table",
             Self::RefcountBlock => "refcount block",
+            Self::SnapshotTable => "snapshot table",
+            Self::SnapshotL1Table => "L1 table of a snapshot",
+            Self::BitmapDirectory => "bitmap directory",
+            Self::BitmapTable => "bitmap table",
             Self::Data => "guest data",
             Self::Cow => "copy-on-write",
             Self::CompressedCluster => "compressed cluster",
@@ -379,6 +405,13 @@ impl fmt::Display for Area {
             Self::L2Table => "an L2 table",
             Self::RefcountTable => "the refcount table",
             Self::RefcountBlock => "a refcount block",
+            Self::SnapshotTable => "the snapshot table",
+            Self::SnapshotL1Table => "the L1 table of a snapshot",
+            Self::SnapshotL2Table => "an L2 table of a snapshot",
+            Self::BitmapDirectory => "the bitmap directory",
+            Self::BitmapTable => "a bitmap table",
+            Self::BitmapData => "the data of a bitmap",
+            Self::EncryptionHeader => "the encryption header",
             Self::Data => "guest data",
         })
     }
