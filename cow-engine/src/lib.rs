@@ -40,6 +40,7 @@ pub use open::read_header;
 pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenOptions};
 pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
+pub use preallocation::{Preallocation, UnknownPreallocation};
 pub use write::PendingWrite;
 
 pub use cluster_map::{

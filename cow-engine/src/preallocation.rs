@@ -1,10 +1,70 @@
-//! Whether the counts promise much more than the host keeps: the sign of preallocated metadata.
+//! Preallocation: how much of a new area is prepared before the guest writes to it, and the sign
+//! of it in an image as found, which is that counts promise much more than the host keeps.
+
+use core::fmt;
+use core::str::FromStr;
 
 use block_io::StorageExt;
 use qcow2_format::{HostOffset, RefcountBlock, RefcountTableEntry};
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
+
+/// How much of a new image, or of the area that a disk grows by, is prepared in advance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preallocation {
+    /// Nothing: tables and clusters come with the first write.
+    #[default]
+    Off,
+    /// Tables and entries for every cluster; the clusters themselves are holes in the file.
+    Metadata,
+    /// The same, and the host reserves space for the clusters.
+    Falloc,
+    /// The same, and zeros are written to the clusters.
+    Full,
+}
+
+/// A text that names no kind of preallocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPreallocation(pub String);
+
+impl Preallocation {
+    /// The name on command lines.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Metadata => "metadata",
+            Self::Falloc => "falloc",
+            Self::Full => "full",
+        }
+    }
+}
+
+impl FromStr for Preallocation {
+    type Err = UnknownPreallocation;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Off, Self::Metadata, Self::Falloc, Self::Full];
+        all.into_iter()
+            .find(|mode| mode.name() == name)
+            .ok_or_else(|| UnknownPreallocation(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Preallocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl core::error::Error for UnknownPreallocation {}
+
+impl fmt::Display for UnknownPreallocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "preallocation is '{}', allowed is off, metadata, falloc or full", self.0)
+    }
+}
 
 impl Image {
     /// Whether clearly more host clusters are counted as used than the host keeps space for, as
