@@ -27,3 +27,4 @@ pub use pattern::Pattern;
 pub use program::{Output, built_program, run};
 pub use qemu::{IoSession, Qemu};
 pub use rng::Rng;
+pub use serde_json::Value as Json;

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::program::{Output, run_command};
+use crate::program::{Output, built_program, run_command};
 
 /// What a missing tool means for the reader of the panic.
 const HINT: &str = "; the tests need the real tools: install the Debian package qemu-utils";
@@ -91,13 +91,13 @@ impl Qemu {
     }
 }
 
-/// What qemu-io prints before it reads a command.
-const PROMPT: &str = "qemu-io> ";
-
-/// A `qemu-io` that keeps an image open, with its locks, until it is dropped.
+/// A `qemu-io` (or our own `qimg-io`) that keeps an image open, with its locks, until it is
+/// dropped or killed.
 #[derive(Debug)]
 pub struct IoSession {
     child: Child,
+    /// What the program prints before it reads a command.
+    prompt: &'static str,
     stdin: Option<ChildStdin>,
     /// Standard output and error of the child, in the order in which they were written.
     said: PipeReader,
@@ -112,17 +112,43 @@ impl IoSession {
     /// # Panics
     /// The tool is not installed.
     pub fn start<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Self, String> {
-        let (said, writer) = std::io::pipe().unwrap();
         let mut command = Command::new("qemu-io");
-        command.args(args).env("LC_ALL", "C").stdin(Stdio::piped());
+        command.args(args);
+        Self::run(command, "qemu-io> ")
+    }
+
+    /// Like [`start`](IoSession::start), with our own `qimg-io`.
+    ///
+    /// # Errors
+    /// What the program said before it gave up.
+    ///
+    /// # Panics
+    /// The program cannot be built.
+    pub fn start_own<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Self, String> {
+        let mut command = Command::new(built_program("qimg-io"));
+        command.args(args);
+        Self::run(command, "qimg-io> ")
+    }
+
+    fn run(mut command: Command, prompt: &'static str) -> Result<Self, String> {
+        let (said, writer) = std::io::pipe().unwrap();
+        command.env("LC_ALL", "C").stdin(Stdio::piped());
         command.stdout(writer.try_clone().unwrap()).stderr(writer);
         let child = command.spawn();
+        let mut child =
+            child.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}{HINT}"));
         // Our copies of the writing end, or the end of the child would never show.
         drop(command);
-        let mut child = child.unwrap_or_else(|error| panic!("cannot run qemu-io: {error}{HINT}"));
         let stdin = child.stdin.take();
-        let mut session = Self { child, stdin, said };
+        let mut session = Self { child, prompt, stdin, said };
         session.until_prompt().map(|_| session)
+    }
+
+    /// Ends the program at once (`SIGKILL`): nothing is flushed or closed.
+    pub fn kill(mut self) {
+        // Both fail only when it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Sends one command and returns everything said until the next prompt.
@@ -134,22 +160,23 @@ impl IoSession {
         let stdin = self.stdin.as_mut().expect("standard input stays open until drop");
         writeln!(stdin, "{line}").unwrap();
         stdin.flush().unwrap();
-        self.until_prompt().unwrap_or_else(|said| panic!("qemu-io ended after {line:?}: {said}"))
+        self.until_prompt()
+            .unwrap_or_else(|said| panic!("the program ended after {line:?}: {said}"))
     }
 
     /// What is said up to the prompt; as an error when the child ends before.
     fn until_prompt(&mut self) -> Result<String, String> {
         let mut text = Vec::new();
         let mut byte = [0];
-        while !text.ends_with(PROMPT.as_bytes()) {
+        while !text.ends_with(self.prompt.as_bytes()) {
             match self.said.read(&mut byte) {
                 Ok(0) => return Err(String::from_utf8_lossy(&text).into_owned()),
                 Ok(_) => text.push(byte[0]),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => panic!("cannot read from qemu-io: {error}"),
+                Err(error) => panic!("cannot read what the program says: {error}"),
             }
         }
-        text.truncate(text.len() - PROMPT.len());
+        text.truncate(text.len() - self.prompt.len());
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 }
@@ -197,6 +224,18 @@ mod tests {
         let refused = IoSession::start(["-f", "qcow2", name]).unwrap_err();
         assert!(refused.contains("Failed to get"), "{refused}");
         drop(session);
+        Qemu::io(["-f", "qcow2", "-c", "read -P 1 0 512", name]).success();
+    }
+
+    #[test]
+    fn our_own_program_can_be_killed_in_a_session() {
+        let folder = Folder::new();
+        let path = folder.path("image.qcow2");
+        let name = path.to_str().unwrap();
+        Qemu::img(["create", "-f", "qcow2", name, "1M"]).success();
+        let mut session = IoSession::start_own(["-f", "qcow2", name]).unwrap();
+        assert!(session.command("write -P 1 0 512").contains("wrote 512/512"));
+        session.kill();
         Qemu::io(["-f", "qcow2", "-c", "read -P 1 0 512", name]).success();
     }
 }
