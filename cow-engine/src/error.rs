@@ -62,6 +62,13 @@ pub enum Error {
         /// What owns it already.
         owner: Area,
     },
+    /// The image has more tables than can be guarded against writes.
+    TooManyTables {
+        /// What was one too many.
+        area: Area,
+        /// How many pieces of metadata there may be.
+        allowed: u64,
+    },
     /// An L2 entry points at a data cluster behind the end of the file.
     LostCluster {
         /// First guest byte that cannot be read.
@@ -247,7 +254,7 @@ impl Error {
             | Self::Overlap { .. }
             | Self::LostCluster { .. }
             | Self::Decompress { .. } => Class::Corrupt,
-            Self::Unsupported { .. } => Class::Unsupported,
+            Self::Unsupported { .. } | Self::TooManyTables { .. } => Class::Unsupported,
             Self::OutOfRange { .. }
             | Self::Allocated { .. }
             | Self::ReadOnly
@@ -330,6 +337,11 @@ impl fmt::Display for Error {
             Self::Overlap { claimant, host, owner } => {
                 write!(f, "{claimant} at host offset {host} overlaps with {owner}")
             }
+            Self::TooManyTables { area, allowed } => write!(
+                f,
+                "{area} is one piece of metadata too many, writing allows {allowed}, open the image \
+                 read-only"
+            ),
             Self::LostCluster { guest, host, file_bytes } => write!(
                 f,
                 "L2 table entry for guest offset {guest}: data cluster at host offset {host} lies \

@@ -15,7 +15,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::allocator::Unpublished;
-use crate::error::{Error, Purpose, Result};
+use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::slice_cache::DirtySlices;
 
@@ -68,7 +68,7 @@ impl Image {
         let slices = self.slices.take_dirty();
         let plan = self.collect(writer, unpublished, &slices)?;
         for stage in plan.stages() {
-            self.write_stage(stage)?;
+            self.write_stage(writer, stage)?;
         }
         slices.are_written();
         self.settle(writer, plan.unpublished().to_vec())?;
@@ -99,8 +99,9 @@ impl Image {
         Ok(plan)
     }
 
-    fn write_stage(&self, stage: &FlushStage) -> Result<()> {
+    fn write_stage(&self, writer: &Writer, stage: &FlushStage) -> Result<()> {
         for write in &stage.writes {
+            writer.map.guard_metadata(write.kind.area(), write.offset, write.bytes.len() as u64)?;
             self.storage
                 .write_at(write.offset.get(), &write.bytes)
                 .map_err(Error::storage(write.kind.purpose()))?;
@@ -124,6 +125,8 @@ impl Image {
         writer.allocator.count_down(&writer.map, &unused)?;
         // Not synced: a count that stays too high on disk is a leak, no more.
         for block in writer.allocator.take_dirty_blocks() {
+            let len = block.bytes.len() as u64;
+            writer.map.guard_metadata(Area::RefcountBlock, block.offset, len)?;
             self.storage
                 .write_at(block.offset.get(), &block.bytes)
                 .map_err(Error::storage(Purpose::RefcountBlock))?;

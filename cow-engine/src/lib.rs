@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod area_runs;
 mod backing;
 mod claims;
 mod compression;

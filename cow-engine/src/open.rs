@@ -44,10 +44,10 @@ impl Image {
             return Err(Error::ReadOnly);
         }
         let geometry = header.geometry();
-        let l1 = read_l1(&*storage, &header)?;
+        let mut l1 = read_l1(&*storage, &header)?;
         let poison = Arc::new(Poison::default());
         let writer = match writable {
-            true => Some(open_writer(&storage, &header, &l1, &poison)?),
+            true => Some(open_writer(&storage, &header, &mut l1, &poison)?),
             false => {
                 check_for_reading(&*storage, &header, &l1)?;
                 None
@@ -167,7 +167,7 @@ fn read_table(
 fn open_writer(
     storage: &Arc<dyn Storage>,
     header: &Header,
-    l1: &[L1Entry],
+    l1: &mut [L1Entry],
     poison: &Arc<Poison>,
 ) -> Result<Writer> {
     let geometry = header.geometry();

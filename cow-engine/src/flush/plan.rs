@@ -6,7 +6,7 @@ use qcow2_format::{HostOffset, L1Entry, RefcountTableEntry};
 use refcount::BlockWrite;
 
 use crate::allocator::Unpublished;
-use crate::error::Purpose;
+use crate::error::{Area, Purpose};
 
 /// What a flush writes, in order. All writes of a stage are durable before the next stage begins;
 /// the first stage also makes all guest data durable, and exists even when it writes nothing.
@@ -114,6 +114,16 @@ impl MetadataKind {
             Self::RefcountTable => Purpose::RefcountTable,
             Self::L2Table => Purpose::L2Table,
             Self::L1Table => Purpose::L1Table,
+        }
+    }
+
+    /// Where such a write may go, and nowhere else.
+    pub(crate) const fn area(self) -> Area {
+        match self {
+            Self::RefcountBlock => Area::RefcountBlock,
+            Self::RefcountTable => Area::RefcountTable,
+            Self::L2Table => Area::L2Table,
+            Self::L1Table => Area::L1Table,
         }
     }
 }
