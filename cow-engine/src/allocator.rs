@@ -6,6 +6,9 @@
 //! rare growth of the refcount table. The write-back lock is held by a flush and by growth: two
 //! writers of refcount blocks at once could leave the older copy of one on disk.
 
+mod area;
+mod tail;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

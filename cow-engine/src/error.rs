@@ -6,6 +6,8 @@ use std::sync::Arc;
 use qcow2_format::{GuestOffset, HostOffset};
 use static_assertions::assert_impl_all;
 
+use crate::resize::ResizeRefusal;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -108,6 +110,8 @@ pub enum Error {
         /// What would have been accepted.
         allowed: &'static str,
     },
+    /// The disk cannot be given the size asked for.
+    Resize(ResizeRefusal),
     /// An earlier failure left the metadata on disk unknown; this is that failure.
     Poisoned(Arc<Error>),
 }
@@ -252,7 +256,8 @@ impl Error {
             | Self::Allocated { .. }
             | Self::ReadOnly
             | Self::Plan { .. }
-            | Self::Option { .. } => Class::Caller,
+            | Self::Option { .. }
+            | Self::Resize(_) => Class::Caller,
             Self::Storage { .. } | Self::Below { .. } => Class::Io,
             Self::Poisoned(_) => Class::Poisoned,
         }
@@ -300,6 +305,7 @@ impl core::error::Error for Error {
             Self::Refcount(source) => Some(source),
             Self::Storage { source, .. } => Some(source),
             Self::Below { source, .. } => Some(source),
+            Self::Resize(source) => Some(source),
             Self::Poisoned(first) => Some(first),
             _ => None,
         }
@@ -350,6 +356,7 @@ impl fmt::Display for Error {
             Self::Option { name, found, allowed } => {
                 write!(f, "option {name} is {found}, allowed is {allowed}")
             }
+            Self::Resize(source) => source.fmt(f),
             Self::Poisoned(first) => write!(f, "image given up after an earlier failure: {first}"),
         }
     }

@@ -23,6 +23,7 @@ mod plan;
 mod poison;
 mod preallocation;
 mod read;
+mod resize;
 mod slice_cache;
 mod translate;
 mod write;
@@ -41,6 +42,7 @@ pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenO
 pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
 pub use preallocation::{Preallocation, UnknownPreallocation};
+pub use resize::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
 pub use write::PendingWrite;
 
 pub use cluster_map::{

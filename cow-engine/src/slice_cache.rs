@@ -164,6 +164,15 @@ impl SliceCache {
         self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
     }
 
+    /// Forgets every slice from `first` on: its table is no more. None of them is dirty or held.
+    pub(crate) fn forget_from(&mut self, first: SliceNumber) {
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.slices.retain(|number, _| *number < first);
+            shard.clock.retain(|number| *number < first);
+        }
+    }
+
     fn shard(&self, number: SliceNumber) -> &RwLock<Shard> {
         // Neighbouring slices fall into different shards.
         &self.shards[(number % SHARDS as u64) as usize]
