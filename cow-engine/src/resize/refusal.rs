@@ -146,10 +146,10 @@ mod tests {
         assert_eq!(check(Version::V3, 1, 2 << 20, off), Ok(()));
         assert_eq!(check(Version::V3, 1, 1 << 20, off), Ok(()));
         assert_eq!(check(Version::V2, 0, 512, shrink), Ok(()));
-        insta::assert_snapshot!(text(Version::V3, 0, 1000, ahead), @"");
-        insta::assert_snapshot!(text(Version::V3, 0, 1000, off), @"");
-        insta::assert_snapshot!(text(Version::V3, 0, 1000, shrink), @"");
-        insta::assert_snapshot!(text(Version::V2, 3, 2 << 20, off), @"");
-        insta::assert_snapshot!(text(Version::V3, 0, (128 << 30) + 512, off), @"");
+        insta::assert_snapshot!(text(Version::V3, 0, 1000, ahead), @"preallocation is metadata though the disk does not grow, allowed is off");
+        insta::assert_snapshot!(text(Version::V3, 0, 1000, off), @"new size of 1000 bytes is smaller than 1048576, and shrinking was not asked for");
+        insta::assert_snapshot!(text(Version::V3, 0, 1000, shrink), @"new size is 1000 bytes, allowed is a multiple of 512");
+        insta::assert_snapshot!(text(Version::V2, 3, 2 << 20, off), @"version 2 image with 3 internal snapshots cannot be resized");
+        insta::assert_snapshot!(text(Version::V3, 0, (128 << 30) + 512, off), @"new size is 137438953984 bytes, allowed are at most 137438953472 with this cluster size");
     }
 }

@@ -11,4 +11,5 @@ mod images;
 #[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod test_backing;
 
+mod crash;
 mod histories;
