@@ -134,9 +134,13 @@ fn trap_63_external_data_lies_where_the_guest_sees_it() {
     assert_eq!(classify(dialect, here + 0x1_0000), Err(Fault::ExternalDataElsewhere));
     assert_eq!(classify(dialect, 1 << 63), Err(Fault::ExternalDataElsewhere));
     assert_eq!(classify(dialect, 0), Ok(ClusterType::Unallocated));
-    let first = L2Entry::from_bits(1 << 63);
-    let first = ClusterType::classify(dialect, GuestOffset::ZERO, first);
-    assert_eq!(first, Ok(ClusterType::Normal { host: HostOffset::ZERO }));
+    assert_eq!(classify(dialect, 1), Ok(ClusterType::ZeroPlain));
+    assert_eq!(classify(dialect, 1 << 62 | 0x5_0000), Err(Fault::CompressedInExternalData));
+    let first = |bits| {
+        ClusterType::classify(dialect, GuestOffset::ZERO, L2Entry::from_bits(bits)).unwrap()
+    };
+    assert_eq!(first(1 << 63), ClusterType::Normal { host: HostOffset::ZERO });
+    assert_eq!(first(1 << 63 | 1), ClusterType::ZeroAllocated { host: HostOffset::ZERO });
     // A new cluster has but one place.
     let decision = WriteDecision::decide(dialect, GUEST, Mapping::UNALLOCATED, 0..512);
     let Ok(WriteDecision::NewCluster(write)) = decision else { panic!("{decision:?}") };

@@ -27,10 +27,9 @@ fn decide(entry: u64, bitmap: L2Bitmap, touched: Range<u64>) -> WriteDecision {
 }
 
 fn allocates(entry: u64, bitmap: L2Bitmap, touched: Range<u64>) -> ClusterWrite {
-    match decide(entry, bitmap, touched) {
-        WriteDecision::NewCluster(write) => write,
-        WriteDecision::InPlace { .. } => panic!("in place"),
-    }
+    let decision = decide(entry, bitmap, touched);
+    let WriteDecision::NewCluster(write) = decision else { unreachable!("{decision:?}") };
+    write
 }
 
 const fn extent(len: u64, source: CowSource) -> CowExtent {
