@@ -125,6 +125,19 @@ impl Subclusters {
         SubclusterRun { first, count, kind }
     }
 
+    /// The run of subclusters of one kind that `index` belongs to.
+    #[must_use]
+    pub fn run_around(&self, index: u32) -> SubclusterRun {
+        let kind = self.kind(index);
+        let mut first = index.min(L2Bitmap::SUBCLUSTER_COUNT.saturating_sub(1));
+        while let Some(before) = first.checked_sub(1)
+            && self.kind(before).is_like(kind)
+        {
+            first = before;
+        }
+        self.run_from(first)
+    }
+
     /// All runs of the cluster, in order.
     pub fn runs(self) -> impl Iterator<Item = SubclusterRun> {
         let mut next = 0;

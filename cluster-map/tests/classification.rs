@@ -136,9 +136,8 @@ fn trap_63_external_data_lies_where_the_guest_sees_it() {
     assert_eq!(classify(dialect, 0), Ok(ClusterType::Unallocated));
     assert_eq!(classify(dialect, 1), Ok(ClusterType::ZeroPlain));
     assert_eq!(classify(dialect, 1 << 62 | 0x5_0000), Err(Fault::CompressedInExternalData));
-    let first = |bits| {
-        ClusterType::classify(dialect, GuestOffset::ZERO, L2Entry::from_bits(bits)).unwrap()
-    };
+    let first =
+        |bits| ClusterType::classify(dialect, GuestOffset::ZERO, L2Entry::from_bits(bits)).unwrap();
     assert_eq!(first(1 << 63), ClusterType::Normal { host: HostOffset::ZERO });
     assert_eq!(first(1 << 63 | 1), ClusterType::ZeroAllocated { host: HostOffset::ZERO });
     // A new cluster has but one place.

@@ -26,6 +26,9 @@ use crate::poison::Poison;
 /// Refcount blocks kept in memory, in bytes.
 const BLOCK_CACHE_BYTES: u64 = 4 << 20;
 
+/// Refcount blocks that may wait in memory when refcounts are lazy, in bytes.
+const LAZY_BLOCK_BYTES_MAX: u64 = 64 << 20;
+
 #[derive(Debug)]
 pub(crate) struct Allocator {
     geometry: Geometry,
@@ -318,6 +321,12 @@ impl Allocator {
     /// Whether so many clusters wait to be counted down that a flush is due.
     pub(crate) fn wants_flush(&self) -> bool {
         self.lock().unpublished.len() >= 4096
+    }
+
+    /// Whether refcount blocks that wait for lazy writing take up too much memory.
+    pub(crate) fn holds_too_many_blocks(&self) -> bool {
+        let blocks = self.lock().ledger.block_count() as u64;
+        blocks.saturating_mul(self.geometry.cluster_bytes()) > LAZY_BLOCK_BYTES_MAX
     }
 
     /// The count of a cluster.

@@ -7,6 +7,7 @@ mod claims;
 mod compression;
 mod compressor;
 mod create;
+mod data_file;
 mod discard;
 mod error;
 mod explain;
@@ -14,6 +15,7 @@ mod flush;
 mod image;
 mod in_flight;
 mod l1_table;
+mod marks;
 mod metadata_map;
 mod open;
 mod options;
@@ -46,5 +48,5 @@ pub use resize::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
 pub use write::PendingWrite;
 
 pub use cluster_map::{
-    ClusterType, CowSource, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,
+    ClusterType, CowSource, Mapping, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,
 };
