@@ -204,8 +204,10 @@ impl Chain {
         let top = self.top();
         match top.answer(offset, len)? {
             Answer::Here(status) => Ok(status.at_most(len)),
-            Answer::Below { len } if self.lower.0.is_empty() => Ok(Status::absent(len, 0)),
-            Answer::Below { len } => self.lower.status_at(offset, len),
+            Answer::Below { len, reserved } if self.lower.0.is_empty() => {
+                Ok(Status::absent(len, 0).reserving(reserved))
+            }
+            Answer::Below { len, .. } => self.lower.status_at(offset, len),
         }
     }
 
@@ -218,7 +220,7 @@ impl Chain {
         self.check_range(offset, len)?;
         Ok(match self.top().answer(offset, len)? {
             Answer::Here(status) => status.at_most(len),
-            Answer::Below { len } => Status::absent(len, 0),
+            Answer::Below { len, reserved } => Status::absent(len, 0).reserving(reserved),
         })
     }
 

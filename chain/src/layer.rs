@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use block_io::Storage;
-use cow_engine::{Image, RunKind};
-use qcow2_format::Header;
+use cow_engine::{Image, Run, RunKind};
+use qcow2_format::{Header, HostOffset};
 
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -38,7 +38,12 @@ pub(crate) enum Answer {
     /// The layer answers.
     Here(Status),
     /// The layer does not own the next `len` bytes.
-    Below { len: u64 },
+    Below {
+        /// How many.
+        len: u64,
+        /// Where host space is reserved for them all the same.
+        reserved: Option<u64>,
+    },
 }
 
 impl Layer {
@@ -126,8 +131,10 @@ impl Layer {
                 let len = len.min(unit - offset % unit);
                 let run = image.first_run(offset, len).map_err(|e| self.image_error(e))?;
                 Ok(match run {
-                    None => Answer::Below { len: 0 },
-                    Some(run) if run.kind == RunKind::Below => Answer::Below { len: run.len },
+                    None => Answer::Below { len: 0, reserved: None },
+                    Some(Run { len, kind: RunKind::Below { reserved }, .. }) => {
+                        Answer::Below { len, reserved: reserved.map(HostOffset::get) }
+                    }
                     Some(run) => Answer::Here(self.with_holes(image, Status::of(&run))?),
                 })
             }

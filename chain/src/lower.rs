@@ -54,7 +54,7 @@ impl LowerLayers {
                 for run in plan.runs() {
                     let (buf, tail) = rest.split_at_mut(run.len as usize);
                     match run.kind {
-                        RunKind::Below => {
+                        RunKind::Below { .. } => {
                             open.push(Open { depth: depth + 1, offset: run.guest.get(), buf });
                         }
                         _ => image.read_run(run, buf).map_err(|e| layer.image_error(e))?,
@@ -79,7 +79,7 @@ impl LowerLayers {
             len = len.min(inside);
             match layer.answer(offset, len)? {
                 Answer::Here(status) => return Ok(status.at_depth(above + 1).at_most(len)),
-                Answer::Below { len: run } => len = len.min(run),
+                Answer::Below { len: run, .. } => len = len.min(run),
             }
         }
         Ok(Status::absent(len, self.0.len()))

@@ -62,8 +62,13 @@ impl Status {
             RunKind::Compressed { .. } => {
                 Self { zero: false, data: true, compressed: true, ..here }
             }
-            RunKind::Below => Self { present: false, ..here },
+            RunKind::Below { .. } => Self { present: false, ..here },
         }
+    }
+
+    /// Host space is kept for the range although nobody owns it.
+    pub(crate) const fn reserving(self, host_offset: Option<u64>) -> Self {
+        Self { host_offset, ..self }
     }
 
     pub(crate) const fn at_depth(self, depth: usize) -> Self {

@@ -54,6 +54,9 @@ impl ClusterType {
         }
         let at_zero = host == HostOffset::ZERO;
         let exists = !at_zero || (dialect.has_external_data() && entry.is_copied());
+        if exists && dialect.has_external_data() && host.get() != guest.get() {
+            return fail(Fault::ExternalDataElsewhere);
+        }
         Ok(match (entry.has_zero_flag(), exists) {
             (true, true) => Self::ZeroAllocated { host },
             (true, false) => Self::ZeroPlain,

@@ -1,6 +1,8 @@
 //! Dialect: the three facts about an image on which the meaning of an L2 entry depends.
 
-use qcow2_format::Geometry;
+use qcow2_format::{Geometry, L2Bitmap, L2Entry, L2Layout};
+
+use crate::mapping::Mapping;
 
 /// How the entries of one image are to be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,5 +47,22 @@ impl Dialect {
     #[must_use]
     pub const fn has_external_data(self) -> bool {
         self.external_data
+    }
+
+    /// Whether entries are extended: a bitmap says for each subcluster what it is.
+    #[must_use]
+    pub const fn has_subclusters(self) -> bool {
+        matches!(self.geometry.l2_layout(), L2Layout::Extended)
+    }
+
+    /// The mapping that reads as zeros and owns no host cluster; only of use where there is a
+    /// [zero flag](Self::has_zero_flag).
+    #[must_use]
+    pub const fn zero_plain(self) -> Mapping {
+        if self.has_subclusters() {
+            Mapping::extended(L2Entry::UNALLOCATED, L2Bitmap::ALL_ZERO)
+        } else {
+            Mapping::standard(L2Entry::ZERO_PLAIN)
+        }
     }
 }

@@ -17,6 +17,8 @@ pub enum Fault {
     CompressedInExternalData,
     /// The compressed bytes would lie beyond 2^56.
     CompressedBeyondLimit,
+    /// Data in an external file that is not at its guest offset.
+    ExternalDataElsewhere,
     /// A subcluster is said to hold data and to read as zeros.
     AllocatedAndZero,
     /// A subcluster is said to hold data, but the cluster has no host offset.
@@ -45,6 +47,9 @@ impl fmt::Display for Error {
             Fault::Unaligned => "host offset is not a multiple of the cluster size",
             Fault::ZeroFlagInVersion2 => "zero flag in a version 2 image",
             Fault::CompressedInExternalData => "compressed cluster with an external data file",
+            Fault::ExternalDataElsewhere => {
+                "data in an external file lies at another offset than in the guest"
+            }
             Fault::CompressedBeyondLimit => "compressed data beyond 2^56",
             Fault::AllocatedAndZero => "a subcluster is both allocated and zero",
             Fault::AllocatedNowhere => "a subcluster is allocated without a host offset",

@@ -11,13 +11,15 @@ mod cluster_type;
 mod decision;
 mod dialect;
 mod error;
+mod mapping;
 mod run;
 mod subcluster;
 
-pub use change::{EntryChange, ZeroMode, zeroed_entry};
+pub use change::{EntryChange, ZeroMode, zeroed_mapping};
 pub use cluster_type::ClusterType;
-pub use decision::{CowSource, NewClusterReason, WriteDecision};
+pub use decision::{ClusterWrite, CowExtent, CowSource, NewClusterReason, WriteDecision};
 pub use dialect::Dialect;
 pub use error::{Error, Fault};
+pub use mapping::Mapping;
 pub use run::{Run, RunKind, Runs};
 pub use subcluster::{SubclusterRun, SubclusterType, Subclusters, written_bitmap, zeroed_bitmap};

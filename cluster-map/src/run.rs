@@ -6,6 +6,7 @@ use qcow2_format::{CompressedDescriptor, GuestOffset, HostOffset};
 use smallvec::SmallVec;
 
 use crate::cluster_type::ClusterType;
+use crate::subcluster::SubclusterType;
 
 /// How a run of guest bytes is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,11 @@ pub enum RunKind {
         skip: u64,
     },
     /// Ask the backing file, or zeros without one.
-    Below,
+    Below {
+        /// Host offset of the first byte, where host space is reserved although nothing was
+        /// written yet (only with extended L2 entries).
+        reserved: Option<HostOffset>,
+    },
 }
 
 /// A run of guest bytes.
@@ -53,15 +58,33 @@ impl RunKind {
     #[must_use]
     pub const fn of(cluster: ClusterType, skip: u64) -> Self {
         match cluster {
-            ClusterType::Unallocated => Self::Below,
+            ClusterType::Unallocated => Self::Below { reserved: None },
             ClusterType::ZeroPlain => Self::Zero { reserved: None },
             ClusterType::ZeroAllocated { host } => Self::Zero { reserved: host.checked_add(skip) },
             ClusterType::Normal { host } => match host.checked_add(skip) {
                 Some(host) => Self::Data { host },
                 // A host offset below 2^56 plus less than a cluster cannot leave 64 bits.
-                None => Self::Below,
+                None => Self::Below { reserved: None },
             },
             ClusterType::Compressed(descriptor) => Self::Compressed { descriptor, skip },
+        }
+    }
+
+    /// The answer for bytes starting `skip` into a subcluster of the given type; a compressed
+    /// cluster counts as a whole, from its start.
+    #[must_use]
+    pub const fn of_subcluster(subcluster: SubclusterType, skip: u64) -> Self {
+        match subcluster {
+            SubclusterType::UnallocatedPlain => Self::Below { reserved: None },
+            SubclusterType::UnallocatedAllocated { host } => {
+                Self::Below { reserved: host.checked_add(skip) }
+            }
+            SubclusterType::ZeroPlain => Self::of(ClusterType::ZeroPlain, skip),
+            SubclusterType::ZeroAllocated { host } => {
+                Self::of(ClusterType::ZeroAllocated { host }, skip)
+            }
+            SubclusterType::Normal { host } => Self::of(ClusterType::Normal { host }, skip),
+            SubclusterType::Compressed(descriptor) => Self::Compressed { descriptor, skip },
         }
     }
 
@@ -69,9 +92,10 @@ impl RunKind {
     #[must_use]
     pub fn continues(self, len: u64, next: Self) -> bool {
         match (self, next) {
-            (Self::Below, Self::Below)
+            (Self::Below { reserved: None }, Self::Below { reserved: None })
             | (Self::Zero { reserved: None }, Self::Zero { reserved: None }) => true,
             (Self::Zero { reserved: Some(host) }, Self::Zero { reserved: Some(other) })
+            | (Self::Below { reserved: Some(host) }, Self::Below { reserved: Some(other) })
             | (Self::Data { host }, Self::Data { host: other }) => {
                 host.checked_add(len) == Some(other)
             }
@@ -134,7 +158,8 @@ impl fmt::Display for RunKind {
                 descriptor.host_offset(),
                 descriptor.readable_bytes()
             ),
-            Self::Below => f.write_str("below"),
+            Self::Below { reserved: None } => f.write_str("below"),
+            Self::Below { reserved: Some(host) } => write!(f, "below (reserved host {host})"),
         }
     }
 }

@@ -7,11 +7,12 @@
 use core::fmt;
 use core::ops::Range;
 
-use qcow2_format::{CompressedDescriptor, GuestOffset, HostOffset, L2Bitmap, L2Entry};
+use qcow2_format::{CompressedDescriptor, GuestOffset, HostOffset, L2Bitmap};
 
 use crate::cluster_type::ClusterType;
 use crate::dialect::Dialect;
 use crate::error::{Error, Fault};
+use crate::mapping::Mapping;
 
 /// What a subcluster is, by its extended L2 entry. Host offsets are those of the subcluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +66,8 @@ impl Subclusters {
     /// # Errors
     /// A subcluster is said to be both allocated and zero, or allocated without host space; or
     /// the descriptor itself means nothing.
-    pub fn classify(
-        dialect: Dialect,
-        guest: GuestOffset,
-        entry: L2Entry,
-        bitmap: L2Bitmap,
-    ) -> Result<Self, Error> {
+    pub fn classify(dialect: Dialect, guest: GuestOffset, mapping: Mapping) -> Result<Self, Error> {
+        let Mapping { entry, bitmap } = mapping;
         let cluster = ClusterType::classify(dialect, guest, entry.with_zero_flag(false))?;
         let fail = |fault| Err(Error { guest, entry, fault });
         match cluster {
@@ -80,6 +77,12 @@ impl Subclusters {
             ClusterType::Unallocated if bitmap.allocated() != 0 => fail(Fault::AllocatedNowhere),
             _ => Ok(Self { dialect, cluster, bitmap }),
         }
+    }
+
+    /// The type of the cluster, which its subclusters refine: unallocated, normal or compressed.
+    #[must_use]
+    pub const fn cluster(&self) -> ClusterType {
+        self.cluster
     }
 
     /// The type of one subcluster; an `index` beyond the last means the last.
@@ -120,6 +123,19 @@ impl Subclusters {
         let rest = first.saturating_add(1)..L2Bitmap::SUBCLUSTER_COUNT;
         let count = rest.take_while(same).fold(1_u32, |count, _| count.saturating_add(1));
         SubclusterRun { first, count, kind }
+    }
+
+    /// The run of subclusters of one kind that `index` belongs to.
+    #[must_use]
+    pub fn run_around(&self, index: u32) -> SubclusterRun {
+        let kind = self.kind(index);
+        let mut first = index.min(L2Bitmap::SUBCLUSTER_COUNT.saturating_sub(1));
+        while let Some(before) = first.checked_sub(1)
+            && self.kind(before).is_like(kind)
+        {
+            first = before;
+        }
+        self.run_from(first)
     }
 
     /// All runs of the cluster, in order.

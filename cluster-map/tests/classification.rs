@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 use cluster_map::{
-    ClusterType, CowSource, Dialect, EntryChange, Fault, NewClusterReason, WriteDecision, ZeroMode,
-    zeroed_entry,
+    ClusterType, CowSource, Dialect, EntryChange, Fault, Mapping, NewClusterReason, WriteDecision,
+    ZeroMode, zeroed_mapping,
 };
 use proptest::prelude::*;
 use qcow2_format::{
@@ -75,17 +75,6 @@ fn trap_47_host_offset_0_is_no_cluster() {
 }
 
 #[test]
-fn trap_63_with_external_data_offset_0_and_copied_is_the_first_cluster() {
-    let external = v3().with_external_data();
-    let host = HostOffset::ZERO;
-    assert_eq!(classify(external, 1 << 63), Ok(ClusterType::Normal { host }));
-    assert_eq!(classify(external, 1 << 63 | 1), Ok(ClusterType::ZeroAllocated { host }));
-    assert_eq!(classify(external, 0), Ok(ClusterType::Unallocated));
-    assert_eq!(classify(external, 1), Ok(ClusterType::ZeroPlain));
-    assert_eq!(classify(external, 1 << 62 | 0x5_0000), Err(Fault::CompressedInExternalData));
-}
-
-#[test]
 fn an_unaligned_offset_is_refused_with_its_place() {
     assert_eq!(classify(v3(), 0x8000_0000_0005_0200), Err(Fault::Unaligned));
     assert_eq!(classify(v3(), 0x5_0201), Err(Fault::Unaligned), "zero-allocated all the same");
@@ -111,7 +100,7 @@ fn zeroing_keeps_or_drops_the_cluster() {
     let normal = L2Entry::from_bits(0x8000_0000_0005_0000);
     let zeroed = |dialect, entry, mode| {
         let cluster = ClusterType::classify(dialect, GUEST, entry).unwrap();
-        zeroed_entry(dialect, entry, cluster, mode).map(L2Entry::bits)
+        zeroed_mapping(dialect, entry.into(), cluster, mode).map(|new| new.entry.bits())
     };
     // Trap 20: the reserved cluster keeps its COPIED flag.
     assert_eq!(zeroed(v3(), normal, ZeroMode::Keep), Some(0x8000_0000_0005_0001));
@@ -130,10 +119,31 @@ fn zeroing_keeps_or_drops_the_cluster() {
 fn a_change_prints_both_entries() {
     let change = EntryChange {
         guest: GUEST,
-        old: L2Entry::UNALLOCATED,
-        new: L2Entry::owned(HostOffset::new(0x5_0000)),
+        old: Mapping::UNALLOCATED,
+        new: L2Entry::owned(HostOffset::new(0x5_0000)).into(),
     };
     insta::assert_snapshot!(change, @"guest 0x300000 0x0 -> 0x8000000000050000");
+}
+
+#[test]
+fn trap_63_external_data_lies_where_the_guest_sees_it() {
+    let dialect = v3().with_external_data();
+    let host = HostOffset::new(GUEST.get());
+    let here = 1 << 63 | GUEST.get();
+    assert_eq!(classify(dialect, here), Ok(ClusterType::Normal { host }));
+    assert_eq!(classify(dialect, here + 0x1_0000), Err(Fault::ExternalDataElsewhere));
+    assert_eq!(classify(dialect, 1 << 63), Err(Fault::ExternalDataElsewhere));
+    assert_eq!(classify(dialect, 0), Ok(ClusterType::Unallocated));
+    assert_eq!(classify(dialect, 1), Ok(ClusterType::ZeroPlain));
+    assert_eq!(classify(dialect, 1 << 62 | 0x5_0000), Err(Fault::CompressedInExternalData));
+    let first =
+        |bits| ClusterType::classify(dialect, GuestOffset::ZERO, L2Entry::from_bits(bits)).unwrap();
+    assert_eq!(first(1 << 63), ClusterType::Normal { host: HostOffset::ZERO });
+    assert_eq!(first(1 << 63 | 1), ClusterType::ZeroAllocated { host: HostOffset::ZERO });
+    // A new cluster has but one place.
+    let decision = WriteDecision::decide(dialect, GUEST, Mapping::UNALLOCATED, 0..512);
+    let Ok(WriteDecision::NewCluster(write)) = decision else { panic!("{decision:?}") };
+    assert_eq!(write.place, Some(host));
 }
 
 fn any_dialect() -> impl Strategy<Value = Dialect> {
@@ -160,6 +170,8 @@ proptest! {
         let entry = L2Entry::from_bits(bits);
         let here = ClusterType::classify(dialect, GUEST, entry).map_err(|error| error.fault);
         let there = ClusterType::classify(dialect, GuestOffset::new(guest), entry);
+        // Only external data must lie where the guest sees it.
+        prop_assume!(!dialect.has_external_data());
         prop_assert_eq!(here, there.map_err(|error| error.fault));
     }
 
@@ -173,9 +185,9 @@ proptest! {
     #[test]
     fn cm_2_only_normal_with_copied_is_in_place(dialect in any_dialect(), bits in any_entry()) {
         let entry = L2Entry::from_bits(bits);
-        let decision = WriteDecision::decide(dialect, GUEST, entry);
+        let decision = WriteDecision::decide(dialect, GUEST, entry.into(), 0..512);
         match ClusterType::classify(dialect, GUEST, entry) {
-            Ok(ClusterType::Normal { host }) if bits >> 63 == 1 => {
+            Ok(ClusterType::Normal { host }) if bits >> 63 == 1 || dialect.has_external_data() => {
                 prop_assert_eq!(decision, Ok(WriteDecision::InPlace { host }));
             }
             Ok(_) => prop_assert!(matches!(decision, Ok(WriteDecision::NewCluster(_)))),

@@ -90,7 +90,11 @@ fn data_never_continues_into_zeros_of_the_next_host_byte() {
 #[test]
 #[should_panic(expected = "CM-3: no gap")]
 fn a_gap_is_noticed() {
-    let run = |guest| Run { guest: GuestOffset::new(guest), len: 1, kind: RunKind::Below };
+    let run = |guest| Run {
+        guest: GuestOffset::new(guest),
+        len: 1,
+        kind: RunKind::Below { reserved: None },
+    };
     let mut runs = Runs::new();
     runs.push(run(0));
     runs.push(run(2));
@@ -99,7 +103,7 @@ fn a_gap_is_noticed() {
 /// What one guest byte is answered with: the kind, and the host byte where it has one.
 fn answer(kind: RunKind, skip: u64) -> (&'static str, Option<u64>) {
     match kind {
-        RunKind::Below => ("below", None),
+        RunKind::Below { .. } => ("below", None),
         RunKind::Zero { reserved } => ("zero", reserved.map(|host| host.get() + skip)),
         RunKind::Data { host } => ("data", Some(host.get() + skip)),
         RunKind::Compressed { descriptor, skip: first } => {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use cluster_map::{Dialect, Fault, SubclusterType, Subclusters, written_bitmap, zeroed_bitmap};
+use cluster_map::{
+    Dialect, Fault, Mapping, SubclusterType, Subclusters, written_bitmap, zeroed_bitmap,
+};
 use qcow2_format::{
     ClusterBits, Geometry, GuestOffset, HostOffset, L2Bitmap, L2Entry, L2Layout, RefcountOrder,
 };
@@ -13,8 +15,8 @@ fn dialect() -> Dialect {
 }
 
 fn classify(entry: u64, bitmap: L2Bitmap) -> Result<Subclusters, Fault> {
-    let entry = L2Entry::from_bits(entry);
-    Subclusters::classify(dialect(), GuestOffset::ZERO, entry, bitmap).map_err(|error| error.fault)
+    let mapping = Mapping::extended(L2Entry::from_bits(entry), bitmap);
+    Subclusters::classify(dialect(), GuestOffset::ZERO, mapping).map_err(|error| error.fault)
 }
 
 const HOST: u64 = 0x5_0000;

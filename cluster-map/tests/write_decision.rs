@@ -56,15 +56,16 @@ fn table(dialect: Dialect) -> String {
             Ok(cluster) => cluster.to_string(),
             Err(error) => format!("error: {:?}", error.fault),
         };
-        let decision = match WriteDecision::decide(dialect, GuestOffset::ZERO, entry) {
+        let decision = match WriteDecision::decide(dialect, GuestOffset::ZERO, entry.into(), 0..1) {
             Ok(WriteDecision::InPlace { host }) => format!("in place at {host}"),
-            Ok(WriteDecision::NewCluster(reason)) => {
-                let reserved = reason.reserved().map(|host| format!(", into {host}"));
+            Ok(WriteDecision::NewCluster(write)) => {
+                let reason = write.reason;
+                let reserved = write.place.map(|host| format!(", into {host}"));
                 let reserved = reserved.unwrap_or_default();
                 format!(
                     "new: {}; rest from {}{reserved}",
                     reason.explanation(),
-                    reason.cow_source()
+                    write.cow_end.source
                 )
             }
             Err(_) => "refused".to_owned(),

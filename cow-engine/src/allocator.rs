@@ -6,6 +6,9 @@
 //! rare growth of the refcount table. The write-back lock is held by a flush and by growth: two
 //! writers of refcount blocks at once could leave the older copy of one on disk.
 
+mod area;
+mod tail;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +25,9 @@ use crate::poison::Poison;
 
 /// Refcount blocks kept in memory, in bytes.
 const BLOCK_CACHE_BYTES: u64 = 4 << 20;
+
+/// Refcount blocks that may wait in memory when refcounts are lazy, in bytes.
+const LAZY_BLOCK_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Allocator {
@@ -317,9 +323,22 @@ impl Allocator {
         self.lock().unpublished.len() >= 4096
     }
 
+    /// Whether refcount blocks that wait for lazy writing take up too much memory.
+    pub(crate) fn holds_too_many_blocks(&self) -> bool {
+        let blocks = self.lock().ledger.block_count() as u64;
+        blocks.saturating_mul(self.geometry.cluster_bytes()) > LAZY_BLOCK_BYTES_MAX
+    }
+
     /// The count of a cluster.
     pub(crate) fn count(&self, cluster: HostCluster) -> Result<u64> {
         self.count_in(&mut self.lock(), cluster)
+    }
+
+    /// Whether each of the clusters has more than one owner; a cluster whose count cannot be had
+    /// counts as shared.
+    pub(crate) fn shared(&self, clusters: impl Iterator<Item = HostCluster>) -> Vec<bool> {
+        let mut books = self.lock();
+        clusters.map(|cluster| !matches!(self.count_in(&mut books, cluster), Ok(0 | 1))).collect()
     }
 
     fn count_in(&self, books: &mut Books, cluster: HostCluster) -> Result<u64> {

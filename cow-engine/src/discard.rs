@@ -1,8 +1,8 @@
 //! Discarding: the guest gives whole clusters up, and their host space is given back once nothing
 //! on disk points there any more and nobody uses them.
 
-use cluster_map::ClusterType;
-use qcow2_format::{GuestOffset, L2Entry};
+use cluster_map::{ClusterType, Mapping, ZeroMode};
+use qcow2_format::GuestOffset;
 
 use crate::error::Result;
 use crate::image::{Image, Writer};
@@ -26,7 +26,7 @@ impl Image {
         while at < end {
             self.relieve()?;
             let step = (HELD_BYTES_MAX - at % HELD_BYTES_MAX).min(end - at);
-            self.discard_held(writer, at, step)?;
+            self.marking(self.discard_held(writer, at, step))?;
             at += step;
         }
         Ok(())
@@ -46,22 +46,24 @@ impl Image {
 
     fn discard_cluster(&self, writer: &Writer, touched: Touched) -> Result<()> {
         let guest = GuestOffset::new(touched.cluster);
-        let entry = self.entry(guest)?;
-        let cluster = ClusterType::classify(self.dialect, guest, entry)?;
-        match self.discarded_entry(cluster) {
-            Some(new) if new != entry => self.change_entry(writer, guest, cluster, new),
+        let mapping = self.mapping(guest)?;
+        let cluster = self.cluster_type(guest, mapping)?;
+        match self.discarded_mapping(cluster) {
+            Some(new) if new != mapping => {
+                self.change_mapping(writer, touched, cluster, new, ZeroMode::Unmap)
+            }
             _ => Ok(()),
         }
     }
 
     /// The entry of a discarded cluster; `None` where it must stay as it is.
-    fn discarded_entry(&self, cluster: ClusterType) -> Option<L2Entry> {
+    fn discarded_mapping(&self, cluster: ClusterType) -> Option<Mapping> {
         let over_backing = self.has_backing();
         match cluster {
             ClusterType::Unallocated if !over_backing => None,
-            _ if self.dialect.has_zero_flag() => Some(L2Entry::ZERO_PLAIN),
+            _ if self.dialect.has_zero_flag() => Some(self.dialect.zero_plain()),
             _ if over_backing => None,
-            _ => Some(L2Entry::UNALLOCATED),
+            _ => Some(Mapping::UNALLOCATED),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use qcow2_format::{GuestOffset, HostOffset};
 use static_assertions::assert_impl_all;
 
+use crate::resize::ResizeRefusal;
+
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -42,6 +44,16 @@ pub enum Error {
     },
     /// The image says that it is damaged; only reading is allowed.
     MarkedCorrupt,
+    /// The image was not closed cleanly: counts may be too low, so only reading is allowed before
+    /// a repair.
+    MarkedDirty,
+    /// Guest data lies in an external file, which was not given.
+    DataFileMissing {
+        /// The name that the header gives it, if any.
+        name: Option<String>,
+    },
+    /// An external data file was given for an image that holds its data itself.
+    DataFileUnexpected,
     /// A table points at a place that cannot be right.
     Misplaced {
         /// The table that holds the entry.
@@ -115,6 +127,8 @@ pub enum Error {
         /// What would have been accepted.
         allowed: &'static str,
     },
+    /// The disk cannot be given the size asked for.
+    Resize(ResizeRefusal),
     /// An earlier failure left the metadata on disk unknown; this is that failure.
     Poisoned(Arc<Error>),
 }
@@ -159,20 +173,10 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feature {
-    /// Subclusters.
-    ExtendedL2,
-    /// Guest data in a file of its own.
-    ExternalDataFile,
     /// AES or LUKS.
     Encryption,
-    /// Snapshots inside the image.
-    InternalSnapshots,
     /// Persistent dirty bitmaps.
     Bitmaps,
-    /// Counts of another width than 16 bits.
-    RefcountWidth(u32),
-    /// Refcounts that may be too low after a crash.
-    DirtyBit,
     /// deflate compression, when compiled out.
     Deflate,
     /// zstd compression, when compiled out.
@@ -211,6 +215,8 @@ pub enum Area {
     EncryptionHeader,
     /// Guest data.
     Data,
+    /// Where the file is to be cut.
+    EndOfFile,
 }
 
 /// What is wrong with a compressed cluster.
@@ -250,6 +256,7 @@ impl Error {
             | Self::Entry(_)
             | Self::Refcount(_)
             | Self::MarkedCorrupt
+            | Self::MarkedDirty
             | Self::Misplaced { .. }
             | Self::Overlap { .. }
             | Self::LostCluster { .. }
@@ -257,11 +264,24 @@ impl Error {
             Self::Unsupported { .. } | Self::TooManyTables { .. } => Class::Unsupported,
             Self::OutOfRange { .. }
             | Self::Allocated { .. }
+            | Self::DataFileMissing { .. }
+            | Self::DataFileUnexpected
             | Self::ReadOnly
             | Self::Plan { .. }
-            | Self::Option { .. } => Class::Caller,
+            | Self::Option { .. }
+            | Self::Resize(_) => Class::Caller,
             Self::Storage { .. } | Self::Below { .. } => Class::Io,
             Self::Poisoned(_) => Class::Poisoned,
+        }
+    }
+
+    /// Whether this tells of metadata that contradicts itself, so that nobody knows what else is
+    /// wrong: reason enough to mark the image corrupt.
+    pub(crate) const fn is_damage(&self) -> bool {
+        match self {
+            Self::Entry(_) | Self::Misplaced { .. } | Self::Overlap { .. } => true,
+            Self::Refcount(error) => error.is_damage(),
+            _ => false,
         }
     }
 
@@ -307,6 +327,7 @@ impl core::error::Error for Error {
             Self::Refcount(source) => Some(source),
             Self::Storage { source, .. } => Some(source),
             Self::Below { source, .. } => Some(source),
+            Self::Resize(source) => Some(source),
             Self::Poisoned(first) => Some(first),
             _ => None,
         }
@@ -331,6 +352,19 @@ impl fmt::Display for Error {
                 "header: incompatible_features bit 1 says the image is corrupt, open it read-only \
                  or repair it with check -r all",
             ),
+            Self::MarkedDirty => f.write_str(
+                "header: incompatible_features bit 0 says the image was not closed cleanly, open \
+                 it read-only or repair it with check -r all",
+            ),
+            Self::DataFileMissing { name: Some(name) } => {
+                write!(f, "guest data lies in the external data file {name}, which was not given")
+            }
+            Self::DataFileMissing { name: None } => f.write_str(
+                "guest data lies in an external data file, which was not given and has no name",
+            ),
+            Self::DataFileUnexpected => {
+                f.write_str("a data file was given for an image that holds its data itself")
+            }
             Self::Misplaced { table, index, found, allowed } => {
                 write!(f, "{table}: entry {index} is {found}, allowed is {allowed}")
             }
@@ -362,6 +396,7 @@ impl fmt::Display for Error {
             Self::Option { name, found, allowed } => {
                 write!(f, "option {name} is {found}, allowed is {allowed}")
             }
+            Self::Resize(source) => source.fmt(f),
             Self::Poisoned(first) => write!(f, "image given up after an earlier failure: {first}"),
         }
     }
@@ -391,15 +426,8 @@ impl fmt::Display for Purpose {
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ExtendedL2 => f.write_str("extended L2 entries (subclusters) are"),
-            Self::ExternalDataFile => f.write_str("an external data file is"),
             Self::Encryption => f.write_str("encryption is"),
-            Self::InternalSnapshots => f.write_str("internal snapshots are"),
             Self::Bitmaps => f.write_str("persistent bitmaps are"),
-            Self::RefcountWidth(bits) => write!(f, "{bits}-bit refcounts are"),
-            Self::DirtyBit => f.write_str(
-                "the dirty bit (image not cleanly shut down, refcounts may be too low) is",
-            ),
             Self::Deflate => f.write_str("zlib compression (feature `deflate` compiled out) is"),
             Self::Zstd => f.write_str("zstd compression (feature `zstd` compiled out) is"),
             Self::RawExternalData => {
@@ -425,6 +453,7 @@ impl fmt::Display for Area {
             Self::BitmapData => "the data of a bitmap",
             Self::EncryptionHeader => "the encryption header",
             Self::Data => "guest data",
+            Self::EndOfFile => "the end of the file",
         })
     }
 }

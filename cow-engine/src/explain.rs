@@ -1,8 +1,10 @@
 //! How a guest offset resolves in one image: every index, every entry, every bit, and what a
 //! write there would do.
 
-use cluster_map::{ClusterType, WriteDecision};
-use qcow2_format::{Geometry, GuestOffset, HostOffset, L1Entry, L2Entry};
+use cluster_map::{
+    ClusterType, Mapping, SubclusterRun, SubclusterType, Subclusters, WriteDecision,
+};
+use qcow2_format::{Geometry, GuestOffset, HostOffset, L1Entry, L2Bitmap, L2Entry};
 
 use crate::error::Result;
 use crate::image::Image;
@@ -25,8 +27,12 @@ pub struct Explanation {
     pub l2_index: u64,
     /// The L2 entry; `None` without an L2 table.
     pub l2_entry: Option<L2Entry>,
+    /// The bitmap beside it; `None` without an L2 table or without extended entries.
+    pub l2_bitmap: Option<L2Bitmap>,
     /// The cluster type, or why the entry means nothing.
     pub cluster: core::result::Result<ClusterType, cluster_map::Error>,
+    /// The subclusters around the offset that are of one type; `None` without extended entries.
+    pub subclusters: Option<SubclusterRun>,
     /// What a write there would do, if the entry means anything.
     pub write: Option<WriteDecision>,
     /// Refcount of the host cluster that holds the data; only known to a writable image.
@@ -58,9 +64,20 @@ impl Image {
         let cluster_guest = GuestOffset::new(geometry.cluster_start(offset));
         let l1_index = geometry.l1_index(guest);
         let slice = self.slice_if_any(guest)?;
-        let l2_entry = slice.map(|slice| slice.get(self.slice_place(guest).index));
-        let entry = l2_entry.unwrap_or(L2Entry::UNALLOCATED);
-        let cluster = ClusterType::classify(self.dialect, cluster_guest, entry);
+        let found = slice.map(|slice| slice.get(self.slice_place(guest).index));
+        let mapping = found.unwrap_or(Mapping::UNALLOCATED);
+        let extended = self.dialect.has_subclusters();
+        let skip = geometry.offset_in_cluster(offset);
+        let mut subclusters = None;
+        let cluster = if extended {
+            Subclusters::classify(self.dialect, cluster_guest, mapping).map(|all| {
+                subclusters = Some(all.run_around((skip / geometry.subcluster_bytes()) as u32));
+                all.cluster()
+            })
+        } else {
+            ClusterType::classify(self.dialect, cluster_guest, mapping.entry)
+        };
+        let write = WriteDecision::decide(self.dialect, cluster_guest, mapping, skip..skip + 1);
         Ok(Explanation {
             geometry,
             guest,
@@ -68,15 +85,20 @@ impl Image {
             l1_index,
             l1_entry: self.l1.get(l1_index),
             l2_index: geometry.l2_index(guest),
-            l2_entry,
+            l2_entry: found.map(|mapping| mapping.entry),
+            l2_bitmap: found.map(|mapping| mapping.bitmap).filter(|_| extended),
             cluster,
-            write: WriteDecision::decide(self.dialect, cluster_guest, entry).ok(),
+            subclusters,
+            write: write.ok(),
             refcount: self.refcount_of(cluster.ok())?,
         })
     }
 
     fn refcount_of(&self, cluster: Option<ClusterType>) -> Result<Option<u64>> {
         let Some(writer) = &self.writer else { return Ok(None) };
+        if self.dialect.has_external_data() {
+            return Ok(None);
+        }
         let host = match cluster {
             Some(ClusterType::Normal { host } | ClusterType::ZeroAllocated { host }) => host,
             Some(ClusterType::Compressed(descriptor)) => descriptor.host_offset(),
@@ -92,8 +114,13 @@ impl Explanation {
     #[must_use]
     pub fn host_offset(&self) -> Option<HostOffset> {
         let skip = self.guest.checked_since(self.cluster_guest)?;
-        match self.cluster {
-            Ok(ClusterType::Normal { host }) => host.checked_add(skip),
+        match (self.subclusters, self.cluster) {
+            (Some(SubclusterRun { kind, .. }), _)
+                if !matches!(kind, SubclusterType::Normal { .. }) =>
+            {
+                None
+            }
+            (_, Ok(ClusterType::Normal { host })) => host.checked_add(skip),
             _ => None,
         }
     }

@@ -3,6 +3,8 @@
 //! The three rules: a count rises on disk before anything on disk points at the cluster; data is
 //! durable before the entry that exposes it; an entry stops pointing before the count falls. They
 //! become the stages of a [`FlushPlan`], a value that can be looked at before it is carried out.
+//! With lazy refcounts the first rule is traded for the dirty bit, which is on disk before the first
+//! entry that is not counted; the other rules hold as ever.
 //! Flushes that come while one is under way share the next one.
 
 mod plan;
@@ -14,10 +16,30 @@ pub(crate) use queue::FlushQueue;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use qcow2_format::{HostOffset, IncompatibleFeatures};
+
 use crate::allocator::Unpublished;
 use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
+use crate::marks::Marks;
 use crate::slice_cache::DirtySlices;
+
+/// How much a flush has to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extent {
+    /// What makes completed writes durable; counts may be postponed if the image allows it.
+    AsNeeded,
+    /// Everything that only memory knows.
+    Everything,
+}
+
+impl Writer {
+    /// Whether counts go to the disk with the entries, or wait until the image is closed (or too
+    /// many of them fill the memory).
+    fn counts_are_due(&self) -> bool {
+        !self.lazy_refcounts || self.allocator.holds_too_many_blocks()
+    }
+}
 
 impl Image {
     /// Makes every write that completed before this call durable.
@@ -25,8 +47,14 @@ impl Image {
     /// # Errors
     /// The host failed, now or at an earlier flush: the image is then given up for writing.
     pub fn flush(&self) -> Result<()> {
-        let writer = self.writer()?;
-        self.lead_or_follow(|| self.flush_now(writer).map(drop))
+        let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
+        self.lead_or_follow(|| self.flush_now(writer, Extent::AsNeeded).map(drop))
+    }
+
+    /// Flushes, and leaves nothing in memory that the disk lacks.
+    pub(crate) fn flush_all(&self) -> Result<()> {
+        let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
+        self.lead_or_follow(|| self.flush_now(writer, Extent::Everything).map(drop))
     }
 
     /// Flushes like [`flush`](Image::flush) and returns what was written, stage by stage: for
@@ -35,12 +63,12 @@ impl Image {
     /// # Errors
     /// As for [`flush`](Image::flush).
     pub fn flush_traced(&self) -> Result<FlushPlan> {
-        let writer = self.writer()?;
+        let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
         let trace = Mutex::new(None);
         // A flush that is shared with another thread is that thread's to report: go again.
         while lock(&trace).is_none() {
             self.lead_or_follow(|| {
-                let plan = self.flush_now(writer)?;
+                let plan = self.flush_now(writer, Extent::AsNeeded)?;
                 *lock(&trace) = Some(plan);
                 Ok(())
             })?;
@@ -52,26 +80,37 @@ impl Image {
         self.flushes.run(
             || {
                 self.poison.check()?;
-                self.poison.guarding(work)
+                self.marking(self.poison.guarding(work))
             },
             || self.poison.check(),
         )
     }
 
-    fn flush_now(&self, writer: &Writer) -> Result<FlushPlan> {
+    fn flush_now(&self, writer: &Writer, extent: Extent) -> Result<FlushPlan> {
         // Growth of the refcount table writes blocks too; ours must not overtake its newer ones.
         let _write_back = writer.allocator.write_back();
         // The order of gathering matters while others go on changing things: clusters waiting to
         // be counted down first, then entries (which no longer point at them), then counts
         // (which cover every entry gathered before).
         let unpublished = writer.allocator.take_unpublished();
+        let holes = self.take_data_holes();
         let slices = self.slices.take_dirty();
-        let plan = self.collect(writer, unpublished, &slices)?;
+        let with_counts = extent == Extent::Everything || writer.counts_are_due();
+        // Held until the stages are written: whoever finds damage changes the same word.
+        let mut features = writer.marks.lock();
+        let mark = (!with_counts).then(|| Marks::dirty_mark(*features)).flatten();
+        let plan = self.collect(writer, unpublished, &slices, with_counts, mark)?;
+        self.sync_data_file()?;
         for stage in plan.stages() {
             self.write_stage(writer, stage)?;
         }
+        if plan.marks_dirty() {
+            *features = features.with(IncompatibleFeatures::DIRTY);
+        }
+        drop(features);
         slices.are_written();
-        self.settle(writer, plan.unpublished().to_vec())?;
+        self.punch_data_holes(&holes)?;
+        self.settle(writer, plan.unpublished().to_vec(), with_counts)?;
         writer.allocator.trim();
         Ok(plan)
     }
@@ -82,13 +121,20 @@ impl Image {
         writer: &Writer,
         unpublished: Vec<Unpublished>,
         slices: &DirtySlices<'_>,
+        with_counts: bool,
+        dirty_mark: Option<(HostOffset, Vec<u8>)>,
     ) -> Result<FlushPlan> {
         let l1 = self.l1.take_dirty();
-        let hooks = writer.allocator.take_hooks();
-        let blocks = writer.allocator.take_dirty_blocks();
-        let mut plan = FlushPlan::new(unpublished);
-        plan.add_counts(blocks);
-        plan.add_hooks(hooks);
+        let mut plan = FlushPlan::new(unpublished, self.data_file.is_some());
+        if with_counts {
+            let hooks = writer.allocator.take_hooks();
+            let blocks = writer.allocator.take_dirty_blocks();
+            plan.add_counts(blocks);
+            plan.add_hooks(hooks);
+        } else {
+            let changes = !(l1.is_empty() && slices.copies().is_empty());
+            plan.add_dirty_mark(dirty_mark.filter(|_| changes));
+        }
         let mut entries = Vec::with_capacity(slices.copies().len());
         for (number, bytes) in slices.copies() {
             if let Some(at) = self.slice_offset(*number)? {
@@ -97,6 +143,17 @@ impl Image {
         }
         plan.add_entries(entries, self.header.l1_table_offset(), &l1);
         Ok(plan)
+    }
+
+    /// Makes guest data in an external file durable. No entry points at data that is not.
+    fn sync_data_file(&self) -> Result<()> {
+        let Some(data) = &self.data_file else { return Ok(()) };
+        if self.data_unsynced.swap(false, Ordering::AcqRel) {
+            // Pairs with the fence of whoever notes a write.
+            fence(Ordering::SeqCst);
+            data.storage.sync().map_err(Error::storage(Purpose::Sync))?;
+        }
+        Ok(())
     }
 
     fn write_stage(&self, writer: &Writer, stage: &FlushStage) -> Result<()> {
@@ -116,13 +173,21 @@ impl Image {
     }
 
     /// Counts down what nothing on disk points at any more, as far as nobody still uses it.
-    fn settle(&self, writer: &Writer, unpublished: Vec<Unpublished>) -> Result<()> {
+    fn settle(
+        &self,
+        writer: &Writer,
+        unpublished: Vec<Unpublished>,
+        with_counts: bool,
+    ) -> Result<()> {
         let unused = self.flushes.quarantine(&self.pins, unpublished);
         if unused.is_empty() {
             return Ok(());
         }
         self.decompressed.clear();
         writer.allocator.count_down(&writer.map, &unused)?;
+        if !with_counts {
+            return Ok(());
+        }
         // Not synced: a count that stays too high on disk is a leak, no more.
         for block in writer.allocator.take_dirty_blocks() {
             let len = block.bytes.len() as u64;

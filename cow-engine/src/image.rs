@@ -11,10 +11,12 @@ use static_assertions::assert_impl_all;
 use crate::allocator::Allocator;
 use crate::backing::Backing;
 use crate::compression::ClusterCache;
+use crate::data_file::DataFile;
 use crate::error::{Error, Result};
 use crate::flush::FlushQueue;
 use crate::in_flight::InFlight;
 use crate::l1_table::L1Table;
+use crate::marks::Marks;
 use crate::metadata_map::MetadataMap;
 use crate::pins::Pins;
 use crate::poison::Poison;
@@ -28,6 +30,8 @@ use crate::slice_cache::SliceCache;
 #[derive(Debug)]
 pub struct Image {
     pub(crate) storage: Arc<dyn Storage>,
+    /// Where guest data lies, if not in `storage`.
+    pub(crate) data_file: Option<DataFile>,
     pub(crate) header: Header,
     pub(crate) dialect: Dialect,
     pub(crate) backing: Option<Arc<dyn Backing>>,
@@ -41,6 +45,8 @@ pub struct Image {
     pub(crate) flushes: FlushQueue,
     /// Something was written since the last sync began.
     pub(crate) unsynced: AtomicBool,
+    /// The same for an external data file.
+    pub(crate) data_unsynced: AtomicBool,
     /// What only a writable image has.
     pub(crate) writer: Option<Writer>,
 }
@@ -52,6 +58,9 @@ assert_impl_all!(Image: Send, Sync);
 pub(crate) struct Writer {
     pub(crate) allocator: Allocator,
     pub(crate) map: MetadataMap,
+    pub(crate) marks: Marks,
+    /// Counts need not reach the disk before the image is closed.
+    pub(crate) lazy_refcounts: bool,
 }
 
 impl Image {
@@ -100,19 +109,20 @@ impl Image {
     /// The parts needed for writing, if the image may be written.
     pub(crate) fn writer(&self) -> Result<&Writer> {
         let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
+        writer.marks.check()?;
         self.poison.check()?;
         Ok(writer)
     }
 
-    /// Notes that something was written. Call after the write has completed: a flush that begins
-    /// later then knows that it has to sync.
+    /// Notes that something was written to the image file. Call after the write has completed: a
+    /// flush that begins later then knows that it has to sync.
     pub(crate) fn note_written(&self) {
-        // Pairs with the fence of the flush: either it sees the write, or we see that it has
-        // taken the flag down. Looking first keeps writers from fighting for the cache line.
-        fence(Ordering::SeqCst);
-        if !self.unsynced.load(Ordering::Acquire) {
-            self.unsynced.store(true, Ordering::Release);
-        }
+        raise(&self.unsynced);
+    }
+
+    /// Notes that guest data was written, wherever it lies.
+    pub(crate) fn note_data_written(&self) {
+        raise(if self.data_file.is_some() { &self.data_unsynced } else { &self.unsynced });
     }
 
     /// Refuses a range outside the disk.
@@ -135,15 +145,24 @@ impl Image {
     }
 
     fn flush_for_good(&self) -> Result<()> {
-        match self.writer {
-            Some(_) => self.flush()?,
-            None => return Ok(()),
+        if self.writer.is_none() {
+            return Ok(());
         }
+        self.flush_all()?;
         if self.unsynced.load(Ordering::Acquire) {
             // The first flush ends with counts that fall, unsynced: without them there are leaks.
-            self.flush()?;
+            self.flush_all()?;
         }
-        Ok(())
+        self.unmark_dirty()
+    }
+}
+
+/// Raises a flag. Pairs with the fence of the flush: either it sees the write, or we see that it
+/// has taken the flag down. Looking first keeps writers from fighting for the cache line.
+fn raise(flag: &AtomicBool) {
+    fence(Ordering::SeqCst);
+    if !flag.load(Ordering::Acquire) {
+        flag.store(true, Ordering::Release);
     }
 }
 

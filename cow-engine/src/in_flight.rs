@@ -40,6 +40,17 @@ impl InFlight {
         InFlightGuard { table: self, range }
     }
 
+    /// Holds `start..end` (guest bytes) if nobody else does right now.
+    pub(crate) fn try_hold(&self, start: u64, end: u64) -> Option<InFlightGuard<'_>> {
+        let range = Range { start, end };
+        let mut ranges = self.lock();
+        if ranges.iter().any(|other| other.start < end && start < other.end) {
+            return None;
+        }
+        ranges.push(range);
+        Some(InFlightGuard { table: self, range })
+    }
+
     fn lock(&self) -> MutexGuard<'_, SmallVec<[Range; 8]>> {
         // The list is valid between any two statements: a panic elsewhere does not break it.
         self.ranges.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,9 @@ mod backing;
 mod claims;
 mod compression;
 mod compressor;
+mod copied_flags;
 mod create;
+mod data_file;
 mod discard;
 mod error;
 mod explain;
@@ -15,6 +17,7 @@ mod flush;
 mod image;
 mod in_flight;
 mod l1_table;
+mod marks;
 mod metadata_map;
 mod open;
 mod options;
@@ -24,6 +27,7 @@ mod plan;
 mod poison;
 mod preallocation;
 mod read;
+mod resize;
 mod slice_cache;
 mod translate;
 mod write;
@@ -42,8 +46,9 @@ pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenO
 pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
 pub use preallocation::{Preallocation, UnknownPreallocation};
+pub use resize::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
 pub use write::PendingWrite;
 
 pub use cluster_map::{
-    ClusterType, CowSource, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,
+    ClusterType, CowSource, Mapping, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,
 };

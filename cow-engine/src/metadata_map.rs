@@ -76,6 +76,17 @@ impl MetadataMap {
         Err(Error::Overlap { claimant: area, host, owner })
     }
 
+    /// Refuses to cut the file at `end` when metadata lies behind it.
+    pub(crate) fn guard_end(&self, end: HostCluster) -> Result<()> {
+        match self.read().owner(end.get(), u64::MAX) {
+            None => Ok(()),
+            Some(owner) => {
+                let host = self.geometry.host_offset(end).unwrap_or(HostOffset::ZERO);
+                Err(Error::Overlap { claimant: Area::EndOfFile, host, owner })
+            }
+        }
+    }
+
     /// First and last cluster of a range that is not empty.
     fn clusters(&self, host: HostOffset, len: u64) -> (u64, u64) {
         let last_byte = host.get().saturating_add(len.saturating_sub(1));

@@ -9,19 +9,21 @@ use std::sync::atomic::AtomicBool;
 use block_io::{Storage, StorageExt};
 use cluster_map::Dialect;
 use qcow2_format::{
-    AutoclearFeatures, CryptMethod, Header, HostOffset, IncompatibleFeatures, L1Entry,
-    RefcountOrder, RefcountTableEntry, Version,
+    AutoclearFeatures, CompatibleFeatures, CryptMethod, FieldUpdate, Header, HostOffset,
+    IncompatibleFeatures, L1Entry, RefcountTableEntry, Version,
 };
 use refcount::Ledger;
 
 use crate::allocator::Allocator;
 use crate::claims::{check_for_reading, claim_metadata};
 use crate::compression::ClusterCache;
+use crate::data_file::DataFile;
 use crate::error::{Error, Feature, Purpose, Result};
 use crate::flush::FlushQueue;
 use crate::image::{Image, Writer};
 use crate::in_flight::InFlight;
 use crate::l1_table::L1Table;
+use crate::marks::Marks;
 use crate::options::OpenOptions;
 use crate::pins::Pins;
 use crate::poison::Poison;
@@ -44,10 +46,12 @@ impl Image {
             return Err(Error::ReadOnly);
         }
         let geometry = header.geometry();
+        let data_file = open_data_file(&header, &options)?;
         let mut l1 = read_l1(&*storage, &header)?;
         let poison = Arc::new(Poison::default());
+        let lazy = options.lazy_refcounts;
         let writer = match writable {
-            true => Some(open_writer(&storage, &header, &mut l1, &poison)?),
+            true => Some(open_writer(&storage, &header, &mut l1, &poison, lazy)?),
             false => {
                 check_for_reading(&*storage, &header, &l1)?;
                 None
@@ -61,9 +65,14 @@ impl Image {
             Version::V2 => Dialect::version_2(geometry),
             Version::V3 => Dialect::version_3(geometry),
         };
+        let dialect = match &data_file {
+            Some(_) => dialect.with_external_data(),
+            None => dialect,
+        };
         let slice_bytes = SLICE_BYTES.min(geometry.cluster_bytes());
         Ok(Self {
             storage,
+            data_file,
             header,
             dialect,
             backing: options.backing,
@@ -76,6 +85,7 @@ impl Image {
             poison,
             flushes: FlushQueue::default(),
             unsynced: AtomicBool::new(false),
+            data_unsynced: AtomicBool::new(false),
             writer,
         })
     }
@@ -103,14 +113,8 @@ fn refuse_unsupported(header: &Header, writable: bool) -> Result<()> {
     if header.crypt_method() != CryptMethod::None {
         return never(Feature::Encryption);
     }
-    if header.requires(IncompatibleFeatures::EXTERNAL_DATA_FILE) {
-        return never(Feature::ExternalDataFile);
-    }
-    if header.features().autoclear.contains(AutoclearFeatures::RAW_EXTERNAL_DATA) {
+    if is_raw_external(header) && !header.requires(IncompatibleFeatures::EXTERNAL_DATA_FILE) {
         return never(Feature::RawExternalData);
-    }
-    if header.requires(IncompatibleFeatures::EXTENDED_L2) {
-        return never(Feature::ExtendedL2);
     }
     if !writable {
         return Ok(());
@@ -119,19 +123,39 @@ fn refuse_unsupported(header: &Header, writable: bool) -> Result<()> {
         return Err(Error::MarkedCorrupt);
     }
     if header.requires(IncompatibleFeatures::DIRTY) {
-        return read_only(Feature::DirtyBit);
+        return Err(Error::MarkedDirty);
     }
-    if header.snapshot_count() != 0 {
-        return read_only(Feature::InternalSnapshots);
-    }
-    if header.bitmaps().is_some() {
+    if header.bitmaps().is_some() && vouches_for_bitmaps(header) {
         return read_only(Feature::Bitmaps);
     }
-    let order = header.geometry().refcount_order();
-    if order != RefcountOrder::DEFAULT {
-        return read_only(Feature::RefcountWidth(order.bits()));
-    }
     Ok(())
+}
+
+/// Whether every writer so far has kept the bitmaps true. Otherwise there are none any more: what
+/// is left of them leaks, and the extension stays, so that the real tools say what has happened.
+fn vouches_for_bitmaps(header: &Header) -> bool {
+    header.features().autoclear.contains(AutoclearFeatures::BITMAPS)
+}
+
+/// Whether the header promises that the external data file is a raw image of its own.
+fn is_raw_external(header: &Header) -> bool {
+    header.features().autoclear.contains(AutoclearFeatures::RAW_EXTERNAL_DATA)
+}
+
+/// The external data file, if the image has one: given when it is needed, and only then.
+fn open_data_file(header: &Header, options: &OpenOptions) -> Result<Option<DataFile>> {
+    let needed = header.requires(IncompatibleFeatures::EXTERNAL_DATA_FILE);
+    match (needed, &options.data_file) {
+        (false, None) => Ok(None),
+        (false, Some(_)) => Err(Error::DataFileUnexpected),
+        (true, None) => {
+            let name = header.data_file_name();
+            let name = name.map(|name| String::from_utf8_lossy(name).into_owned());
+            Err(Error::DataFileMissing { name })
+        }
+        (true, Some(data)) if !options.read_only && data.is_read_only() => Err(Error::ReadOnly),
+        (true, Some(data)) => Ok(Some(DataFile::new(Arc::clone(data), is_raw_external(header)))),
+    }
 }
 
 /// Reads the active L1 table. What lies past the end of the file reads as unallocated.
@@ -169,6 +193,7 @@ fn open_writer(
     header: &Header,
     l1: &mut [L1Entry],
     poison: &Arc<Poison>,
+    lazy_refcounts: Option<bool>,
 ) -> Result<Writer> {
     let geometry = header.geometry();
     let len = storage.len().map_err(Error::storage(Purpose::Length))?;
@@ -181,24 +206,30 @@ fn open_writer(
     let map = claim_metadata(&**storage, header, l1, &words)?;
     let ledger = Ledger::new(geometry, table.offset, words, len);
     let allocator = Allocator::new(Arc::clone(storage), geometry, ledger, Arc::clone(poison));
-    Ok(Writer { allocator, map })
+    let marks = Marks::new(header.version(), header.features().incompatible);
+    let wanted = header.features().compatible.contains(CompatibleFeatures::LAZY_REFCOUNTS);
+    let possible = header.version() == Version::V3;
+    let lazy_refcounts = possible && lazy_refcounts.unwrap_or(wanted);
+    Ok(Writer { allocator, map, marks, lazy_refcounts })
 }
 
 /// Clears the autoclear bits that promise something no writer here keeps.
 fn clear_autoclear(storage: &dyn Storage, header: Header) -> Result<Header> {
-    let features = header.features();
-    if features.autoclear.is_empty() {
+    let mut cleared = header.features();
+    // The bitmaps bit may be set without any bitmap; with bitmaps the open was refused. What is
+    // kept true here is that a raw data file stays one.
+    let kept = if is_raw_external(&header) {
+        AutoclearFeatures::RAW_EXTERNAL_DATA
+    } else {
+        AutoclearFeatures::NONE
+    };
+    if cleared.autoclear == kept {
         return Ok(header);
     }
-    // The bitmaps bit may be set without any bitmap; with bitmaps the open was refused.
-    let mut cleared = features;
-    cleared.autoclear = AutoclearFeatures::from_bits(0);
+    cleared.autoclear = kept;
     let header = header.with_features(cleared)?;
-    let word = cleared.autoclear.bits().to_be_bytes();
-    storage.write_at(AUTOCLEAR_OFFSET, &word).map_err(Error::storage(Purpose::Header))?;
+    let update = FieldUpdate::autoclear_features(kept);
+    storage.write_at(update.offset(), update.bytes()).map_err(Error::storage(Purpose::Header))?;
     storage.sync().map_err(Error::storage(Purpose::Sync))?;
     Ok(header)
 }
-
-/// Offset of the autoclear feature word in the header.
-const AUTOCLEAR_OFFSET: u64 = 88;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use block_io::Storage;
 use qcow2_format::{ClusterBits, CompressionType, RefcountOrder, Version};
 
 use crate::backing::Backing;
@@ -15,6 +16,8 @@ pub struct OpenOptions {
     pub(crate) read_only: bool,
     pub(crate) backing: Option<Arc<dyn Backing>>,
     pub(crate) l2_cache_bytes: u64,
+    pub(crate) data_file: Option<Arc<dyn Storage>>,
+    pub(crate) lazy_refcounts: Option<bool>,
 }
 
 impl Default for OpenOptions {
@@ -27,7 +30,13 @@ impl OpenOptions {
     /// Writable, without a layer below, default caches.
     #[must_use]
     pub const fn new() -> Self {
-        Self { read_only: false, backing: None, l2_cache_bytes: L2_CACHE_BYTES_DEFAULT }
+        Self {
+            read_only: false,
+            backing: None,
+            l2_cache_bytes: L2_CACHE_BYTES_DEFAULT,
+            data_file: None,
+            lazy_refcounts: None,
+        }
     }
 
     /// Refuses writes and never changes the file, not even a feature bit.
@@ -49,6 +58,23 @@ impl OpenOptions {
     #[must_use]
     pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
         self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// The external data file, for an image that keeps its guest data in one. The engine never
+    /// follows the name in the header itself.
+    #[must_use]
+    pub fn data_file(mut self, data_file: Option<Arc<dyn Storage>>) -> Self {
+        self.data_file = data_file;
+        self
+    }
+
+    /// Whether refcounts reach the disk only when the image is closed, instead of what the header
+    /// says. A crash in between leaves an image that must be repaired before it is written again.
+    /// Version 2 cannot say so, and never postpones.
+    #[must_use]
+    pub const fn lazy_refcounts(mut self, lazy: bool) -> Self {
+        self.lazy_refcounts = Some(lazy);
         self
     }
 }

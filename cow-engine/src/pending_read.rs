@@ -35,6 +35,7 @@ impl Image {
     pub fn begin_read(&self, offset: u64, len: u64) -> Result<PendingRead<'_>> {
         // The pin first: what is looked up afterwards stays protected.
         let pin = self.pins.pin();
-        Ok(PendingRead { plan: self.plan_read(offset, len)?, _pin: pin })
+        let plan = self.marking(self.plan_read(offset, len))?;
+        Ok(PendingRead { plan, _pin: pin })
     }
 }

@@ -38,22 +38,21 @@ impl Image {
             }
             RunKind::Data { host } => self.read_data(run.guest, host, buf),
             RunKind::Compressed { descriptor, skip } => self.read_compressed(descriptor, skip, buf),
-            RunKind::Below => self.read_below(run.guest, buf),
+            RunKind::Below { .. } => self.read_below(run.guest, buf),
         }
     }
 
     /// Guest bytes that the image keeps as they are.
     fn read_data(&self, guest: GuestOffset, host: HostOffset, buf: &mut [u8]) -> Result<()> {
-        let read = self
-            .storage
-            .read_zero_filled(host.get(), buf)
-            .map_err(Error::storage(Purpose::Data))?;
+        let storage = self.data_storage();
+        let read =
+            storage.read_zero_filled(host.get(), buf).map_err(Error::storage(Purpose::Data))?;
         if read == buf.len() {
             return Ok(());
         }
         // The last cluster of a file may be cut off where only zeros follow. A whole cluster that
         // is not there was there once.
-        let len = self.storage.len().map_err(Error::storage(Purpose::Length))?;
+        let len = storage.len().map_err(Error::storage(Purpose::Length))?;
         let cluster_bytes = self.geometry().cluster_bytes();
         let lost =
             len.next_multiple_of(cluster_bytes).max(self.geometry().cluster_start(host.get()));

@@ -3,13 +3,17 @@
 //! A slice is named by the guest range it maps, not by where it lies: a table that moves keeps its
 //! slices. Hits take a shared lock of one shard and never wait for I/O. A slice that is dirty or
 //! in somebody's hands is never evicted, so whoever holds one may change it.
+//!
+//! An extended entry is two words, which belong together: changes of a slice exclude each other
+//! and count themselves, and a reader that sees the count move reads again.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use cluster_map::Mapping;
 use crossbeam_utils::CachePadded;
-use qcow2_format::L2Entry;
+use qcow2_format::{L2Bitmap, L2Entry, L2Layout};
 
 const SHARDS: usize = 16;
 
@@ -19,7 +23,13 @@ pub(crate) type SliceNumber = u64;
 /// A piece of an L2 table.
 #[derive(Debug)]
 pub(crate) struct Slice {
-    entries: Box<[AtomicU64]>,
+    layout: L2Layout,
+    /// One word for each entry, or two.
+    words: Box<[AtomicU64]>,
+    /// Odd while an extended entry is being changed.
+    changes: AtomicU64,
+    /// Held by whoever changes an extended entry or copies the slice.
+    changing: Mutex<()>,
     dirty: AtomicBool,
     used: AtomicBool,
 }
@@ -57,20 +67,75 @@ pub(crate) struct DirtySlices<'c> {
 pub(crate) struct LoadTicket(u64);
 
 impl Slice {
-    pub(crate) fn new(entries: impl Iterator<Item = u64>) -> Self {
+    /// A slice with the words of an L2 table.
+    pub(crate) fn new(layout: L2Layout, words: impl Iterator<Item = u64>) -> Self {
         Self {
-            entries: entries.map(AtomicU64::new).collect(),
+            layout,
+            words: words.map(AtomicU64::new).collect(),
+            changes: AtomicU64::new(0),
+            changing: Mutex::default(),
             dirty: AtomicBool::new(false),
             used: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn get(&self, index: usize) -> L2Entry {
-        L2Entry::from_bits(self.entries[index].load(Ordering::Acquire))
+    /// The entry, as it was at one instant.
+    pub(crate) fn get(&self, index: usize) -> Mapping {
+        match self.layout {
+            L2Layout::Standard => {
+                Mapping::standard(L2Entry::from_bits(self.words[index].load(Ordering::Acquire)))
+            }
+            L2Layout::Extended => self.get_pair(index),
+        }
     }
 
+    fn get_pair(&self, index: usize) -> Mapping {
+        loop {
+            let before = self.changes.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                let pair = self.load_pair(index);
+                // The words are read before the count is looked at again.
+                fence(Ordering::Acquire);
+                if self.changes.load(Ordering::Relaxed) == before {
+                    return pair;
+                }
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn load_pair(&self, index: usize) -> Mapping {
+        let entry = self.words[index * 2].load(Ordering::Relaxed);
+        let bitmap = self.words[index * 2 + 1].load(Ordering::Relaxed);
+        Mapping::extended(L2Entry::from_bits(entry), L2Bitmap::from_bits(bitmap))
+    }
+
+    fn set(&self, index: usize, mapping: Mapping) {
+        match self.layout {
+            L2Layout::Standard => {
+                self.words[index].store(mapping.entry.bits(), Ordering::Release);
+            }
+            L2Layout::Extended => {
+                let _changing = self.lock_changing();
+                let before = self.changes.load(Ordering::Relaxed);
+                self.changes.store(before.wrapping_add(1), Ordering::Relaxed);
+                // Nobody sees a word of the new pair without seeing the odd count.
+                fence(Ordering::Release);
+                self.words[index * 2].store(mapping.entry.bits(), Ordering::Relaxed);
+                self.words[index * 2 + 1].store(mapping.bitmap.bits(), Ordering::Relaxed);
+                self.changes.store(before.wrapping_add(2), Ordering::Release);
+            }
+        }
+    }
+
+    /// The slice as it stands on disk. Each entry is whole; others may change meanwhile.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.entries.iter().flat_map(|entry| entry.load(Ordering::Acquire).to_be_bytes()).collect()
+        let _changing = self.lock_changing();
+        self.words.iter().flat_map(|word| word.load(Ordering::Acquire).to_be_bytes()).collect()
+    }
+
+    fn lock_changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_free(self: &Arc<Self>) -> bool {
@@ -131,9 +196,9 @@ impl SliceCache {
         number: SliceNumber,
         slice: &Arc<Slice>,
         index: usize,
-        entry: L2Entry,
+        mapping: Mapping,
     ) {
-        slice.entries[index].store(entry.bits(), Ordering::Release);
+        slice.set(index, mapping);
         self.mark_dirty(number, slice);
     }
 
@@ -162,6 +227,15 @@ impl SliceCache {
     /// Whether so much is dirty that eviction will soon find nothing to evict.
     pub(crate) fn wants_flush(&self) -> bool {
         self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
+    }
+
+    /// Forgets every slice from `first` on: its table is no more. None of them is dirty or held.
+    pub(crate) fn forget_from(&mut self, first: SliceNumber) {
+        for shard in &mut self.shards {
+            let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+            shard.slices.retain(|number, _| *number < first);
+            shard.clock.retain(|number| *number < first);
+        }
     }
 
     fn shard(&self, number: SliceNumber) -> &RwLock<Shard> {
@@ -225,7 +299,11 @@ mod tests {
     use super::*;
 
     fn slice(value: u64) -> Slice {
-        Slice::new(std::iter::repeat_n(value, 8))
+        Slice::new(L2Layout::Standard, std::iter::repeat_n(value, 8))
+    }
+
+    fn entry(bits: u64) -> Mapping {
+        Mapping::standard(L2Entry::from_bits(bits))
     }
 
     fn load(cache: &SliceCache, number: u64, value: u64) -> Arc<Slice> {
@@ -239,12 +317,12 @@ mod tests {
     fn dirty_slices_survive_any_pressure() {
         let cache = SliceCache::new(0, 64);
         let first = load(&cache, 0, 0);
-        cache.publish(0, &first, 3, L2Entry::from_bits(77));
+        cache.publish(0, &first, 3, entry(77));
         drop(first);
         for number in 1..1000 {
             load(&cache, number * SHARDS as u64, number);
         }
-        assert_eq!(cache.get(0).unwrap().get(3), L2Entry::from_bits(77));
+        assert_eq!(cache.get(0).unwrap().get(3), entry(77));
         let dirty = cache.take_dirty();
         assert_eq!(dirty.copies().len(), 1);
         assert_eq!(dirty.copies()[0].1[24..32], 77_u64.to_be_bytes());
@@ -255,16 +333,16 @@ mod tests {
     #[test]
     fn slices_on_their_way_to_the_disk_stay_in_memory() {
         let cache = SliceCache::new(0, 64);
-        cache.publish(0, &load(&cache, 0, 0), 3, L2Entry::from_bits(77));
+        cache.publish(0, &load(&cache, 0, 0), 3, entry(77));
         let pressure = || (1..100).for_each(|number| drop(load(&cache, number * 16, number)));
         let dirty = cache.take_dirty();
         pressure();
         // Read from the disk now, it would lack the change.
-        assert_eq!(load(&cache, 0, 0).get(3), L2Entry::from_bits(77));
+        assert_eq!(load(&cache, 0, 0).get(3), entry(77));
         // A flush that failed: the change is only in memory.
         drop(dirty);
         pressure();
-        assert_eq!(cache.get(0).unwrap().get(3), L2Entry::from_bits(77));
+        assert_eq!(cache.get(0).unwrap().get(3), entry(77));
         let dirty = cache.take_dirty();
         assert_eq!(dirty.copies().len(), 1, "it counts as changed again");
         dirty.are_written();
@@ -292,5 +370,31 @@ mod tests {
         }
         assert!(cache.get(0).is_err(), "the slice is gone");
         assert!(cache.insert(0, slice(9), ticket).is_none(), "its stale bytes are refused");
+    }
+
+    #[test]
+    fn an_extended_entry_is_seen_whole() {
+        let slice = Slice::new(L2Layout::Extended, std::iter::repeat_n(0, 16));
+        std::thread::scope(|scope| {
+            for part in 0..2 {
+                let slice = &slice;
+                scope.spawn(move || {
+                    for value in (0..20_000).map(|value| value * 2 + part) {
+                        let bitmap = L2Bitmap::from_bits(!value);
+                        slice.set(3, Mapping::extended(L2Entry::from_bits(value), bitmap));
+                    }
+                });
+            }
+            scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let seen = slice.get(3);
+                    let (entry, bitmap) = (seen.entry.bits(), seen.bitmap.bits());
+                    assert!(entry == 0 && bitmap == 0 || entry == !bitmap, "{seen:?}");
+                    let bytes = slice.bytes();
+                    let word = |at| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+                    assert!(word(48) == 0 && word(56) == 0 || word(48) == !word(56));
+                }
+            });
+        });
     }
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use block_io::StorageExt;
-use cluster_map::{ClusterType, Run, RunKind, Runs};
-use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
+use cluster_map::{ClusterType, Mapping, Run, RunKind, Runs, SubclusterType, Subclusters};
+use qcow2_format::{GuestOffset, HostOffset, L1Entry};
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
@@ -61,7 +61,6 @@ impl Image {
 
     /// Shows a range to `visit` piece by piece, until it has seen enough.
     fn walk(&self, offset: u64, len: u64, mut visit: impl FnMut(Run) -> bool) -> Result<()> {
-        let geometry = self.geometry();
         let (mut at, end) = (offset, offset.saturating_add(len));
         let mut slice: Option<(SliceNumber, Option<Arc<Slice>>)> = None;
         while at < end {
@@ -75,16 +74,9 @@ impl Image {
                 // No L2 table: the whole range it would map is below.
                 None => {
                     let len = self.to_table_end(at).min(end - at);
-                    Run { guest, len, kind: RunKind::Below }
+                    Run { guest, len, kind: RunKind::Below { reserved: None } }
                 }
-                Some(table) => {
-                    let skip = geometry.offset_in_cluster(at);
-                    let len = (geometry.cluster_bytes() - skip).min(end - at);
-                    let (cluster_guest, entry) =
-                        (GuestOffset::new(at - skip), table.get(place.index));
-                    let cluster = ClusterType::classify(self.dialect, cluster_guest, entry)?;
-                    Run { guest, len, kind: RunKind::of(cluster, skip) }
-                }
+                Some(table) => self.run_at(at, end, table.get(place.index))?,
             };
             if !visit(run) {
                 break;
@@ -95,11 +87,43 @@ impl Image {
         Ok(())
     }
 
+    /// What the entry of the cluster around guest byte `at` says about the bytes from there on,
+    /// up to `end` or as far as it says the same.
+    fn run_at(&self, at: u64, end: u64, mapping: Mapping) -> Result<Run> {
+        let skip = self.geometry().offset_in_cluster(at);
+        let cluster = GuestOffset::new(at - skip);
+        let (len, kind) = if self.dialect.has_subclusters() {
+            let all = Subclusters::classify(self.dialect, cluster, mapping)?;
+            let bytes = self.geometry().subcluster_bytes();
+            let run = all.run_from((skip / bytes) as u32);
+            let inside = match run.kind {
+                SubclusterType::Compressed(_) => skip,
+                _ => skip % bytes,
+            };
+            let run_end = u64::from(run.first + run.count) * bytes;
+            (run_end - skip, RunKind::of_subcluster(run.kind, inside))
+        } else {
+            let cluster = ClusterType::classify(self.dialect, cluster, mapping.entry)?;
+            (self.geometry().cluster_bytes() - skip, RunKind::of(cluster, skip))
+        };
+        Ok(Run { guest: GuestOffset::new(at), len: len.min(end - at), kind })
+    }
+
     /// The L2 entry that maps a guest offset; unallocated where there is no L2 table.
-    pub(crate) fn entry(&self, guest: GuestOffset) -> Result<L2Entry> {
+    pub(crate) fn mapping(&self, guest: GuestOffset) -> Result<Mapping> {
         let place = self.slice_place(guest);
         let slice = self.slice_if_any(guest)?;
-        Ok(slice.map_or(L2Entry::UNALLOCATED, |slice| slice.get(place.index)))
+        Ok(slice.map_or(Mapping::UNALLOCATED, |slice| slice.get(place.index)))
+    }
+
+    /// What the cluster that begins at `guest` is as a whole. With extended entries, whether its
+    /// subclusters make sense is looked at, too.
+    pub(crate) fn cluster_type(&self, guest: GuestOffset, mapping: Mapping) -> Result<ClusterType> {
+        Ok(if self.dialect.has_subclusters() {
+            Subclusters::classify(self.dialect, guest, mapping)?.cluster()
+        } else {
+            ClusterType::classify(self.dialect, guest, mapping.entry)?
+        })
     }
 
     pub(crate) fn slice_place(&self, guest: GuestOffset) -> SlicePlace {
@@ -173,8 +197,11 @@ impl Image {
             self.refuse_lost_table(number, at)?;
         }
         let (words, _) = buf.as_chunks::<8>();
-        Ok(Slice::new(words.iter().map(|word| u64::from_be_bytes(*word))))
+        let mut words: Vec<u64> = words.iter().map(|word| u64::from_be_bytes(*word)).collect();
+        self.doubt_copied_flags(&mut words);
+        Ok(Slice::new(self.geometry().l2_layout(), words.into_iter()))
     }
+
     /// A table may end past the end of the file, where it is zeros. One that begins there is lost.
     fn refuse_lost_table(&self, number: SliceNumber, slice: HostOffset) -> Result<()> {
         let geometry = self.geometry();

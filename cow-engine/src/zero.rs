@@ -1,11 +1,17 @@
 //! Writing zeros: by metadata where whole clusters can say "zeros", by data elsewhere.
 
-use cluster_map::{ClusterType, ZeroMode, zeroed_entry};
-use qcow2_format::{GuestOffset, L2Entry};
+mod subclusters;
+
+use cluster_map::{ClusterType, Mapping, ZeroMode, zeroed_mapping};
+use qcow2_format::GuestOffset;
+use smallvec::{SmallVec, smallvec};
 
 use crate::error::Result;
 use crate::image::{Image, Writer};
 use crate::write::{Touched, referenced};
+
+/// Guest bytes (first, one past the last) that metadata cannot make zeros.
+type NeedData = SmallVec<[(u64, u64); 2]>;
 
 /// Most guest bytes that are held at once: one slice of 64 KiB clusters.
 pub(crate) const HELD_BYTES_MAX: u64 = 32 << 20;
@@ -16,9 +22,10 @@ impl Image {
     /// Makes a range read as zeros.
     ///
     /// Whole clusters change only their entry; with [`ZeroMode::Keep`] their host clusters stay
-    /// reserved, with [`ZeroMode::Unmap`] they are given back. Parts of clusters become zero
-    /// clusters when the rest reads as zeros anyway, and are written as data otherwise. The end of
-    /// the disk counts as the end of a cluster.
+    /// reserved, with [`ZeroMode::Unmap`] they are given back. Whole subclusters, where there are
+    /// any, are marked in their bitmap. Smaller parts become zero (sub)clusters when the rest reads
+    /// as zeros anyway, and are written as data otherwise. The end of the disk counts as the end
+    /// of a cluster. An external data file that is a raw image gets the zeros, too.
     ///
     /// # Errors
     /// As for [`write_at`](Image::write_at).
@@ -29,7 +36,7 @@ impl Image {
         while at < end {
             self.relieve()?;
             let step = (HELD_BYTES_MAX - at % HELD_BYTES_MAX).min(end - at);
-            for (start, end) in self.zero_held(writer, at, step, mode)? {
+            for (start, end) in self.marking(self.zero_held(writer, at, step, mode))? {
                 self.write_zero_bytes(start, end)?;
             }
             at += step;
@@ -52,47 +59,54 @@ impl Image {
         let _pin = self.pins.pin();
         let mut data: Vec<(u64, u64)> = Vec::new();
         for touched in self.touched(offset, len) {
-            if self.zero_cluster(writer, touched, mode)? {
-                continue;
-            }
-            match data.last_mut() {
-                Some(last) if last.1 == touched.start => last.1 = touched.end,
-                _ => data.push((touched.start, touched.end)),
+            for (start, end) in self.zero_cluster(writer, touched, mode)? {
+                match data.last_mut() {
+                    Some(last) if last.1 == start => last.1 = end,
+                    _ => data.push((start, end)),
+                }
             }
         }
         Ok(data)
     }
 
-    /// Zeros one touched cluster by metadata; `false` when it needs data.
-    fn zero_cluster(&self, writer: &Writer, touched: Touched, mode: ZeroMode) -> Result<bool> {
+    /// Zeros one touched cluster by metadata as far as that goes; returns what needs data.
+    fn zero_cluster(&self, writer: &Writer, touched: Touched, mode: ZeroMode) -> Result<NeedData> {
         let guest = GuestOffset::new(touched.cluster);
-        let entry = self.entry(guest)?;
-        let cluster = ClusterType::classify(self.dialect, guest, entry)?;
+        let mapping = self.mapping(guest)?;
+        let cluster = self.cluster_type(guest, mapping)?;
+        let all: NeedData = smallvec![(touched.start, touched.end)];
         if !self.is_whole(touched) {
+            if self.dialect.has_subclusters() {
+                return self.zero_subclusters(writer, touched, mapping);
+            }
             match cluster {
                 // Reads as zeros already, and its rest must keep what it has: zeros too.
-                ClusterType::ZeroPlain | ClusterType::ZeroAllocated { .. } => return Ok(true),
+                ClusterType::ZeroPlain | ClusterType::ZeroAllocated { .. } => {
+                    return Ok(NeedData::new());
+                }
                 ClusterType::Unallocated if self.rest_is_zero(touched)? => {}
-                _ => return Ok(false),
+                _ => return Ok(all),
             }
         }
-        let Some(new) = self.zero_entry(entry, cluster, touched, mode)? else { return Ok(false) };
-        if new != entry {
-            self.change_entry(writer, guest, cluster, new)?;
+        let Some(new) = self.zero_mapping(mapping, cluster, touched, mode)? else {
+            return Ok(all);
+        };
+        if new != mapping {
+            self.change_mapping(writer, touched, cluster, new, mode)?;
         }
-        Ok(true)
+        Ok(NeedData::new())
     }
 
     /// The entry of a zeroed cluster. Version 2 has no zero flag: without anything below, no
     /// mapping means zeros; over a backing file only data does.
-    fn zero_entry(
+    fn zero_mapping(
         &self,
-        entry: L2Entry,
+        mapping: Mapping,
         cluster: ClusterType,
         touched: Touched,
         mode: ZeroMode,
-    ) -> Result<Option<L2Entry>> {
-        if let Some(new) = zeroed_entry(self.dialect, entry, cluster, mode) {
+    ) -> Result<Option<Mapping>> {
+        if let Some(new) = zeroed_mapping(self.dialect, mapping, cluster, mode) {
             return Ok(Some(new));
         }
         let guest = GuestOffset::new(touched.cluster);
@@ -104,27 +118,33 @@ impl Image {
             }
             _ => !self.has_backing(),
         };
-        Ok(no_mapping_is_zeros.then_some(L2Entry::UNALLOCATED))
+        Ok(no_mapping_is_zeros.then_some(Mapping::UNALLOCATED))
     }
 
-    /// Publishes an entry without data; host clusters it no longer refers to are given back.
-    pub(crate) fn change_entry(
+    /// Publishes an entry under which the touched bytes read as zeros; host clusters it no longer
+    /// refers to are given back.
+    pub(crate) fn change_mapping(
         &self,
         writer: &Writer,
-        guest: GuestOffset,
+        touched: Touched,
         old: ClusterType,
-        new: L2Entry,
+        new: Mapping,
+        mode: ZeroMode,
     ) -> Result<()> {
-        let freed = match new.host_offset().get() {
-            0 => referenced(&writer.allocator, self, old),
-            _ => None,
-        };
-        self.guard_freed(writer, freed)?;
+        let guest = GuestOffset::new(touched.cluster);
+        let old_run = referenced(&writer.allocator, self, old);
+        // Also where it keeps its clusters: an entry that leads to metadata leads nowhere good.
+        self.guard_freed(writer, old_run)?;
+        let freed = old_run.filter(|_| new.entry.host_offset().get() == 0);
         let slice = self.slice_for_change(writer, guest)?;
+        self.zero_data_file(touched, mode)?;
         let place = self.slice_place(guest);
         self.slices.publish(place.number, &slice, place.index, new);
         if freed.is_some() {
             writer.allocator.unpublish(freed.into_iter(), true);
+        }
+        if mode == ZeroMode::Unmap {
+            self.note_data_hole(touched, old);
         }
         Ok(())
     }

@@ -46,6 +46,15 @@ pub enum Error {
 
 assert_impl_all!(Error: core::error::Error, Send, Sync, Copy);
 
+impl Error {
+    /// Whether the counts on disk contradict themselves or the references; otherwise they only
+    /// have reached a limit.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Underflow { .. } | Self::UnalignedBlock { .. } | Self::HeaderFree)
+    }
+}
+
 impl core::error::Error for Error {}
 
 impl fmt::Display for Error {

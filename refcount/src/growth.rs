@@ -1,9 +1,9 @@
 //! Growth of the refcount table: a new, larger table with blocks that count themselves.
 //!
 //! The new area starts at the first cluster beyond everything the old table can describe, so that
-//! nothing in it can be in use: new blocks first, the new table right behind them. One header
-//! write then switches over; before it nothing points at the area, after it nothing points at the
-//! old table.
+//! nothing in it can be in use: new blocks first, the new table right behind them, and behind that,
+//! where somebody needs neighbouring clusters in great number, those. One header write then
+//! switches over; before it nothing points at the area, after it nothing points at the old table.
 
 use core::fmt;
 
@@ -20,6 +20,8 @@ pub struct TableGrowth {
     pub block_count: u64,
     /// Clusters of the new table, right behind the blocks.
     pub table_clusters: u64,
+    /// Clusters handed out along with the growth, right behind the table.
+    pub extra_clusters: u64,
     /// First cluster of the old table, freed after the switch.
     pub old_table: HostCluster,
     /// Clusters of the old table.
@@ -36,6 +38,22 @@ impl TableGrowth {
         old_table: HostCluster,
         old_entries: u64,
         needed_index: u64,
+    ) -> Result<Self, Error> {
+        Self::plan_with_extra(geometry, old_table, old_entries, needed_index, 0)
+    }
+
+    /// Plans a table like [`plan`](Self::plan), with `extra_clusters` in one piece behind it. More
+    /// neighbours than one block counts can only be had so: elsewhere each range begins with the
+    /// block that counts it.
+    ///
+    /// # Errors
+    /// As for [`plan`](Self::plan).
+    pub fn plan_with_extra(
+        geometry: Geometry,
+        old_table: HostCluster,
+        old_entries: u64,
+        needed_index: u64,
+        extra_clusters: u64,
     ) -> Result<Self, Error> {
         let per_cluster = geometry.table_entries_per_cluster();
         let per_block = geometry.refcounts_per_block();
@@ -54,7 +72,8 @@ impl TableGrowth {
                 });
             }
             let table_clusters = roomy.min(allowed).div_ceil(per_cluster);
-            let blocks = table_clusters.saturating_add(block_count).div_ceil(per_block);
+            let used = table_clusters.saturating_add(block_count).saturating_add(extra_clusters);
+            let blocks = used.div_ceil(per_block);
             if blocks <= block_count {
                 break table_clusters;
             }
@@ -64,6 +83,7 @@ impl TableGrowth {
             area: HostCluster::new(first_index.saturating_mul(per_block)),
             block_count,
             table_clusters,
+            extra_clusters,
             old_table,
             old_table_clusters: old_entries.div_ceil(per_cluster),
         })
@@ -75,10 +95,16 @@ impl TableGrowth {
         HostCluster::new(self.area.get().saturating_add(self.block_count))
     }
 
-    /// Clusters of the whole area: blocks and table.
+    /// First of the extra clusters, right behind the table.
+    #[must_use]
+    pub const fn extra(&self) -> HostCluster {
+        HostCluster::new(self.table().get().saturating_add(self.table_clusters))
+    }
+
+    /// Clusters of the whole area: blocks, table and what comes with them.
     #[must_use]
     pub const fn area_clusters(&self) -> u64 {
-        self.block_count.saturating_add(self.table_clusters)
+        self.block_count.saturating_add(self.table_clusters).saturating_add(self.extra_clusters)
     }
 
     /// Entries of the new table.
@@ -97,6 +123,10 @@ impl fmt::Display for TableGrowth {
             self.table_clusters,
             self.table()
         )?;
+        if self.extra_clusters > 0 {
+            let (count, first) = (self.extra_clusters, self.extra());
+            writeln!(f, "hand out {count} clusters at host cluster {first}")?;
+        }
         writeln!(f, "sync")?;
         writeln!(f, "write header: refcount table at host cluster {}", self.table())?;
         writeln!(f, "sync")?;

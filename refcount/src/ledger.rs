@@ -9,8 +9,10 @@ use crate::error::Error;
 use crate::growth::TableGrowth;
 use crate::position::Position;
 
+mod tail;
 mod write_back;
 
+pub use tail::LastBlock;
 pub use write_back::BlockWrite;
 
 /// Neighbouring host clusters.

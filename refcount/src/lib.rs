@@ -17,5 +17,5 @@ mod position;
 pub use census::{Census, Mismatch};
 pub use error::Error;
 pub use growth::TableGrowth;
-pub use ledger::{BlockWrite, HostRun, Ledger, Need, Reserve};
+pub use ledger::{BlockWrite, HostRun, LastBlock, Ledger, Need, Reserve};
 pub use position::Position;

@@ -38,10 +38,17 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
     }
 }
 
-/// File names may hold line ends; a message is one line all the same. The number behind the
-/// host's words says nothing that they do not.
+/// File names may hold line ends and control characters, and images choose the names of their
+/// backing files; a message is one line all the same, and tells a terminal nothing. The number
+/// behind the host's words says nothing that they do not.
 fn one_line(message: &str) -> String {
-    let mut line = message.replace('\n', "\\n");
+    let mut line = String::with_capacity(message.len());
+    for char in message.chars() {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
     while let Some(start) = line.find(NUMBER_START) {
         let digits = line[start + NUMBER_START.len()..].bytes().take_while(u8::is_ascii_digit);
         let end = start + NUMBER_START.len() + digits.count();
@@ -100,5 +107,10 @@ mod tests {
         let text = "a (os error 2): b\nc (os error 13)";
         assert_eq!(one_line(text), "a: b\\nc");
         assert_eq!(one_line("x (os error y)"), "x (os error y)");
+    }
+
+    #[test]
+    fn messages_tell_a_terminal_nothing() {
+        assert_eq!(one_line("'\u{1b}[2J\u{9b}1m caf\u{e9}'"), "'\\u{1b}[2J\\u{9b}1m caf\u{e9}'");
     }
 }

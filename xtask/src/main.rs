@@ -13,6 +13,7 @@ mod fixtures;
 mod fmt;
 mod layers;
 mod package;
+mod soak;
 mod test;
 mod tidy;
 
@@ -28,6 +29,11 @@ struct Task {
 }
 
 const TASKS: &[Task] = &[
+    Task {
+        name: "soak",
+        run: soak::run,
+        sentence: "random histories: `--seconds N`, or `--seed N` for one again; `--release`",
+    },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },
     Task { name: "clippy", run: clippy::run, sentence: "clippy on all targets and features" },

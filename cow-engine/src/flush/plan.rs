@@ -14,6 +14,8 @@ use crate::error::{Area, Purpose};
 pub struct FlushPlan {
     stages: Vec<FlushStage>,
     unpublished: Vec<Unpublished>,
+    /// Guest data lies in a file of its own, which is synced before the first stage.
+    data_file: bool,
 }
 
 /// Writes between two barriers; their order does not matter.
@@ -38,7 +40,10 @@ pub struct MetadataWrite {
 
 /// Which structure a write belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MetadataKind {
+    /// A field of the header.
+    Header,
     /// A whole refcount block.
     RefcountBlock,
     /// Entries of the refcount table.
@@ -53,8 +58,20 @@ pub enum MetadataKind {
 const MERGED_BYTES_MAX: usize = 1 << 20;
 
 impl FlushPlan {
-    pub(crate) fn new(unpublished: Vec<Unpublished>) -> Self {
-        Self { stages: Vec::new(), unpublished }
+    pub(crate) fn new(unpublished: Vec<Unpublished>, data_file: bool) -> Self {
+        Self { stages: Vec::new(), unpublished, data_file }
+    }
+
+    /// Whether an external data file is synced before the first stage.
+    #[must_use]
+    pub const fn syncs_data_file(&self) -> bool {
+        self.data_file
+    }
+
+    /// Whether the image is marked dirty by this flush.
+    pub(crate) fn marks_dirty(&self) -> bool {
+        let mut writes = self.stages.iter().flat_map(|stage| &stage.writes);
+        writes.any(|write| write.kind == MetadataKind::Header)
     }
 
     /// The stages, in order.
@@ -75,6 +92,14 @@ impl FlushPlan {
         let blocks = blocks.into_iter().map(|block| (block.offset, block.bytes)).collect();
         let writes = merge(MetadataKind::RefcountBlock, blocks);
         self.stages.push(FlushStage { name: "data and counts up", writes });
+    }
+
+    /// Counts stay in memory: instead the header says so, if it does not already.
+    pub(crate) fn add_dirty_mark(&mut self, mark: Option<(HostOffset, Vec<u8>)>) {
+        let kind = MetadataKind::Header;
+        let write = mark.map(|(offset, bytes)| MetadataWrite { kind, offset, bytes });
+        let name = if write.is_some() { "data and dirty bit" } else { "data" };
+        self.stages.push(FlushStage { name, writes: write.into_iter().collect() });
     }
 
     /// New refcount blocks are durable: the table may point at them.
@@ -110,6 +135,7 @@ impl FlushPlan {
 impl MetadataKind {
     pub(crate) const fn purpose(self) -> Purpose {
         match self {
+            Self::Header => Purpose::Header,
             Self::RefcountBlock => Purpose::RefcountBlock,
             Self::RefcountTable => Purpose::RefcountTable,
             Self::L2Table => Purpose::L2Table,
@@ -120,6 +146,7 @@ impl MetadataKind {
     /// Where such a write may go, and nowhere else.
     pub(crate) const fn area(self) -> Area {
         match self {
+            Self::Header => Area::Header,
             Self::RefcountBlock => Area::RefcountBlock,
             Self::RefcountTable => Area::RefcountTable,
             Self::L2Table => Area::L2Table,
@@ -153,6 +180,9 @@ fn merge(kind: MetadataKind, mut pieces: Vec<(HostOffset, Vec<u8>)>) -> Vec<Meta
 impl fmt::Display for FlushPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("flush")?;
+        if self.data_file {
+            f.write_str("\n  data file\n    sync")?;
+        }
         for (number, stage) in self.stages.iter().enumerate() {
             write!(f, "\n  stage {} {}", number + 1, stage.name)?;
             for write in &stage.writes {

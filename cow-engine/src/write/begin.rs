@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block_io::StorageExt;
-use cluster_map::{EntryChange, NewClusterReason, WriteDecision};
+use cluster_map::{ClusterWrite, CowExtent, EntryChange, Mapping, WriteDecision};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
 use refcount::HostRun;
 use smallvec::SmallVec;
@@ -17,6 +17,9 @@ use crate::slice_cache::Slice;
 /// Most clusters that are looked at for one run of host clusters; bounds the work when the free
 /// space is in small pieces.
 const LOOK_AHEAD_CLUSTERS_MAX: usize = 1024;
+
+/// A guest cluster that needs a new entry, what that takes, and its present one.
+type Wanted = (GuestOffset, ClusterWrite, Mapping);
 
 /// A guest cluster that the write touches, and the touched bytes.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,10 @@ impl Image {
     /// # Errors
     /// As for [`write_at`](Image::write_at).
     pub fn begin_write(&self, offset: u64, len: u64) -> Result<PendingWrite<'_>> {
+        self.marking(self.plan_write(offset, len))
+    }
+
+    fn plan_write(&self, offset: u64, len: u64) -> Result<PendingWrite<'_>> {
         self.check_range(offset, len)?;
         let writer = self.writer()?;
         self.relieve()?;
@@ -72,11 +79,8 @@ impl Image {
     ) -> Result<Option<SmallVec<[WriteRun; 2]>>> {
         let mut runs = SmallVec::new();
         for touched in self.touched(offset, len) {
-            let guest = GuestOffset::new(touched.cluster);
-            let entry = self.entry(guest)?;
-            let WriteDecision::InPlace { host } =
-                WriteDecision::decide(self.dialect, guest, entry)?
-            else {
+            let mapping = self.mapping(GuestOffset::new(touched.cluster))?;
+            let WriteDecision::InPlace { host } = self.decide(touched, mapping)? else {
                 return Ok(None);
             };
             push_in_place(&mut runs, self.guarded(writer, host, touched)?);
@@ -90,9 +94,8 @@ impl Image {
         let touched: SmallVec<[Touched; 8]> = self.touched(offset, len).collect();
         let mut rest = touched.as_slice();
         while let Some(&first) = rest.first() {
-            let guest = GuestOffset::new(first.cluster);
-            let entry = self.entry(guest)?;
-            let used = match WriteDecision::decide(self.dialect, guest, entry)? {
+            let mapping = self.mapping(GuestOffset::new(first.cluster))?;
+            let used = match self.decide(first, mapping)? {
                 WriteDecision::InPlace { host } => {
                     let run = self.guarded(pending.writer, host, first)?;
                     push_in_place(&mut pending.plan.runs, run);
@@ -130,21 +133,38 @@ impl Image {
     fn place_new(
         &self,
         pending: &mut PendingWrite<'_>,
-        wanted: &[(GuestOffset, NewClusterReason, L2Entry)],
+        wanted: &[Wanted],
     ) -> Result<(HostOffset, usize, bool)> {
-        let writer = pending.writer;
-        if let Some((guest, reason, _)) = wanted.first()
-            && let Some(host) = reason.reserved()
-        {
-            self.guard_write(writer, guest.get(), host)?;
-            return Ok((host, 1, false));
+        if let Some((_, ClusterWrite { place: Some(host), .. }, _)) = wanted.first() {
+            let count = self.place_reserved(pending.writer, *host, wanted)?;
+            return Ok((*host, count, false));
         }
-        let alone = wanted.iter().take_while(|(_, reason, _)| reason.reserved().is_none());
+        let writer = pending.writer;
+        let alone = wanted.iter().take_while(|(_, write, _)| write.place.is_none());
         let reservation = writer.allocator.reserve(&writer.map, alone.count() as u64)?;
         pending.reserved.push(reservation.run);
         let host = self.geometry().host_offset(reservation.run.first);
         let host = host.ok_or(Error::Plan { reason: "a reserved cluster has no offset" })?;
         Ok((host, (reservation.run.count as usize).min(wanted.len()), reservation.fresh))
+    }
+
+    /// How many of the `wanted` clusters have their place already, one behind the other from
+    /// `host` on.
+    fn place_reserved(
+        &self,
+        writer: &Writer,
+        host: HostOffset,
+        wanted: &[Wanted],
+    ) -> Result<usize> {
+        let cluster_bytes = self.geometry().cluster_bytes();
+        let mut count = 0;
+        for (guest, write, _) in wanted {
+            let next = host.checked_add(count as u64 * cluster_bytes);
+            let Some(place) = write.place.filter(|place| Some(*place) == next) else { break };
+            self.guard_write(writer, guest.get(), place)?;
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// The leading clusters that need a new entry, with their reasons; their slices are held and
@@ -153,7 +173,7 @@ impl Image {
         &self,
         pending: &mut PendingWrite<'_>,
         touched: &[Touched],
-    ) -> Result<SmallVec<[(GuestOffset, NewClusterReason, L2Entry); 8]>> {
+    ) -> Result<SmallVec<[Wanted; 8]>> {
         let mut wanted = SmallVec::new();
         for touched in touched {
             let guest = GuestOffset::new(touched.cluster);
@@ -162,13 +182,13 @@ impl Image {
                 let slice = self.slice_for_change(pending.writer, guest)?;
                 pending.slices.push((number, slice));
             }
-            let entry = self.entry(guest)?;
-            match WriteDecision::decide(self.dialect, guest, entry)? {
+            let mapping = self.mapping(guest)?;
+            match self.decide(*touched, mapping)? {
                 WriteDecision::InPlace { .. } => break,
-                WriteDecision::NewCluster(reason) => {
-                    let old = replaced(&pending.writer.allocator, self, reason);
+                WriteDecision::NewCluster(write) => {
+                    let old = replaced(&pending.writer.allocator, self, write.reason);
                     self.guard_freed(pending.writer, old)?;
-                    wanted.push((guest, reason, entry));
+                    wanted.push((guest, write, mapping));
                 }
             }
         }
@@ -177,7 +197,7 @@ impl Image {
 
     fn allocate_run(
         &self,
-        wanted: &[(GuestOffset, NewClusterReason, L2Entry)],
+        wanted: &[Wanted],
         touched: &[Touched],
         host: HostOffset,
         fresh: bool,
@@ -189,37 +209,38 @@ impl Image {
         let (Some(first), Some(last)) = (touched.first(), touched.last()) else {
             return Err(Error::Plan { reason: "a run without clusters" });
         };
-        let (Some(first_new), Some(last_new)) = (wanted.first(), wanted.last()) else {
+        let (Some((_, first_write, _)), Some((_, last_write, _))) = (wanted.first(), wanted.last())
+        else {
             return Err(Error::Plan { reason: "a run without clusters" });
         };
-        let head = first.start - first.cluster;
-        let tail = last.cluster + cluster_bytes - last.end;
-        let cow_start = CowRange {
-            guest: GuestOffset::new(first.cluster),
-            host,
-            len: head,
-            source: first_new.1.cow_source(),
-        };
-        let cow_end = CowRange {
-            guest: GuestOffset::new(last.end),
-            host: at(last.end - first.cluster)?,
-            len: tail,
-            source: last_new.1.cow_source(),
+        let cow = |from: u64, extent: CowExtent| -> Result<Option<CowRange>> {
+            let CowExtent { len, source } = extent;
+            let (guest, host) = (GuestOffset::new(from), at(from - first.cluster)?);
+            Ok((len > 0).then_some(CowRange { guest, host, len, source }))
         };
         let mut clusters = SmallVec::with_capacity(wanted.len());
-        for (number, &(guest, reason, old)) in wanted.iter().enumerate() {
-            let new = L2Entry::owned(at(number as u64 * cluster_bytes)?);
-            clusters.push(NewCluster { reason, change: EntryChange { guest, old, new } });
+        for (number, &(guest, write, old)) in wanted.iter().enumerate() {
+            let entry = L2Entry::owned(at(number as u64 * cluster_bytes)?);
+            let new = Mapping { entry, bitmap: write.bitmap };
+            let change = EntryChange { guest, old, new };
+            clusters.push(NewCluster { reason: write.reason, change });
         }
         Ok(AllocateRun {
             guest: GuestOffset::new(first.start),
-            host: at(head)?,
+            host: at(first.start - first.cluster)?,
             len: last.end - first.start,
-            cow_start: (head > 0).then_some(cow_start),
-            cow_end: (tail > 0).then_some(cow_end),
+            cow_start: cow(first.start - first_write.cow_start.len, first_write.cow_start)?,
+            cow_end: cow(last.end, last_write.cow_end)?,
             fresh,
             clusters,
         })
+    }
+
+    /// Decides for one cluster of a write.
+    fn decide(&self, touched: Touched, mapping: Mapping) -> Result<WriteDecision> {
+        let guest = GuestOffset::new(touched.cluster);
+        let inside = touched.start - touched.cluster..touched.end - touched.cluster;
+        Ok(WriteDecision::decide(self.dialect, guest, mapping, inside)?)
     }
 
     /// The clusters that a range touches.
@@ -240,6 +261,10 @@ impl Image {
 
     /// Refuses to write where an entry points when metadata lies there, or nothing at all.
     fn guard_write(&self, writer: &Writer, cluster: u64, host: HostOffset) -> Result<()> {
+        if self.dialect.has_external_data() {
+            // No metadata there, and its end is no border.
+            return Ok(());
+        }
         writer.map.guard_data(host, self.geometry().cluster_bytes())?;
         if self.geometry().host_cluster(host) < writer.allocator.fresh_from() {
             return Ok(());

@@ -2,7 +2,7 @@
 //!
 //! The blob is written before its entry is published, so that no crash can expose garbage.
 
-use cluster_map::ClusterType;
+use cluster_map::{ClusterType, Mapping};
 use qcow2_format::{CompressedDescriptor, GuestOffset};
 
 use crate::compressor::Compressor;
@@ -76,8 +76,17 @@ impl Image {
     /// The offset is not that of a cluster, the cluster is allocated already, or as for
     /// [`write_at`](Image::write_at).
     pub fn write_blob(&self, offset: u64, blob: &[u8]) -> Result<()> {
+        self.marking(self.place_blob(offset, blob))
+    }
+
+    fn place_blob(&self, offset: u64, blob: &[u8]) -> Result<()> {
         self.check_range(offset, 1)?;
         let writer = self.writer()?;
+        if self.dialect.has_external_data() {
+            return Err(Error::Plan {
+                reason: "an external data file cannot hold compressed clusters",
+            });
+        }
         let (geometry, guest) = (self.geometry(), GuestOffset::new(offset));
         if !geometry.is_cluster_aligned(offset) || blob.len() as u64 >= geometry.cluster_bytes() {
             return Err(Error::Plan { reason: "a blob stands for one whole cluster" });
@@ -88,8 +97,8 @@ impl Image {
         let slice = self.slice_for_change(writer, guest)?;
         let descriptor = self.store_blob(writer, blob)?;
         let place = self.slice_place(guest);
-        let entry = descriptor.encode(geometry);
-        self.slices.publish(place.number, &slice, place.index, entry);
+        let mapping = Mapping::standard(descriptor.encode(geometry));
+        self.slices.publish(place.number, &slice, place.index, mapping);
         Ok(())
     }
 
@@ -115,8 +124,8 @@ impl Image {
 
     /// Compressed writes only go where the image keeps no host cluster.
     fn refuse_allocated(&self, guest: GuestOffset) -> Result<()> {
-        let entry = self.entry(guest)?;
-        match ClusterType::classify(self.dialect, guest, entry)? {
+        let mapping = self.mapping(guest)?;
+        match self.cluster_type(guest, mapping)? {
             ClusterType::Unallocated | ClusterType::ZeroPlain => Ok(()),
             _ => Err(Error::Allocated { guest }),
         }

@@ -28,12 +28,12 @@ impl Image {
             let (part, tail) = rest.split_at(run.len() as usize);
             match run {
                 WriteRun::InPlace(run) => self
-                    .storage
+                    .data_storage()
                     .write_at(run.host.get(), part)
                     .map_err(Error::storage(Purpose::Data))?,
                 WriteRun::Allocate(run) => self.execute_allocating(run, part)?,
             }
-            self.note_written();
+            self.note_data_written();
             rest = tail;
         }
         Ok(())
@@ -50,7 +50,9 @@ impl Image {
         let head = head.as_deref().unwrap_or_default();
         let tail = tail.as_deref().unwrap_or_default();
         let parts = [IoSlice::new(head), IoSlice::new(data), IoSlice::new(tail)];
-        self.storage.write_vectored_at(start.get(), &parts).map_err(Error::storage(Purpose::Data))
+        self.data_storage()
+            .write_vectored_at(start.get(), &parts)
+            .map_err(Error::storage(Purpose::Data))
     }
 
     /// The old bytes of a range; `None` when nothing has to be written for it.
@@ -79,11 +81,14 @@ impl Image {
         let skip = self.geometry().offset_in_cluster(range.guest.get());
         match range.source {
             CowSource::Zeros => old.fill(0),
+            CowSource::Image => self.read_at(range.guest.get(), old)?,
             CowSource::Below => self.read_below(range.guest, old)?,
             CowSource::Compressed(descriptor) => self.read_compressed(descriptor, skip, old)?,
             CowSource::Host(host) => {
                 let at = host.get().saturating_add(skip);
-                self.storage.read_zero_filled(at, old).map_err(Error::storage(Purpose::Cow))?;
+                self.data_storage()
+                    .read_zero_filled(at, old)
+                    .map_err(Error::storage(Purpose::Cow))?;
             }
         }
         Ok(())
@@ -96,7 +101,7 @@ impl Image {
             _ if inside == 0 => Ok(true),
             CowSource::Zeros => Ok(true),
             CowSource::Below => self.below_is_zero(range.guest, inside),
-            CowSource::Host(_) | CowSource::Compressed(_) => Ok(false),
+            CowSource::Host(_) | CowSource::Compressed(_) | CowSource::Image => Ok(false),
         }
     }
 }

@@ -45,10 +45,10 @@ impl PendingWrite<'_> {
     /// # Errors
     /// The image was given up meanwhile; nothing is published then.
     pub fn publish(mut self) -> Result<()> {
-        self.image.poison.check()?;
+        self.image.writer()?;
         // Whoever carried the plan out with I/O of their own did not tell: without this a flush
         // would not know that there is something to sync.
-        self.image.note_written();
+        self.image.note_data_written();
         // From here on nothing can fail: the clusters belong to the entries.
         self.reserved.clear();
         let mut old = SmallVec::<[HostRun; 2]>::new();
@@ -94,7 +94,8 @@ pub(crate) fn replaced(
     match reason {
         NewClusterReason::Unallocated | NewClusterReason::ZeroPlain => None,
         // Serves as the new cluster.
-        NewClusterReason::ZeroAllocated { owned: true, .. } => None,
+        NewClusterReason::ZeroAllocated { owned: true, .. }
+        | NewClusterReason::Subclusters { .. } => None,
         NewClusterReason::Shared { host }
         | NewClusterReason::ZeroAllocated { host, owned: false } => {
             referenced(allocator, image, ClusterType::Normal { host })
@@ -111,6 +112,8 @@ pub(crate) fn referenced(
 ) -> Option<HostRun> {
     match cluster {
         ClusterType::Unallocated | ClusterType::ZeroPlain => None,
+        // What lies in a file of its own is not counted.
+        _ if image.dialect.has_external_data() => None,
         ClusterType::ZeroAllocated { host } | ClusterType::Normal { host } => {
             Some(HostRun { first: image.geometry().host_cluster(host), count: 1 })
         }

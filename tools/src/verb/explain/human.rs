@@ -110,10 +110,11 @@ fn write_text(resolution: &Resolution<'_>) -> String {
             let host = explanation.host_offset().map_or(0, HostOffset::get);
             format!("in place, at host offset {host:#x}: the cluster is normal and COPIED")
         }
-        Some(WriteDecision::NewCluster(reason)) => format!(
-            "into a new cluster ({}); the bytes around it come from {}",
-            reason.explanation(),
-            reason.cow_source()
+        Some(WriteDecision::NewCluster(write)) => format!(
+            "into {} ({}); the bytes around it come from {}",
+            write.place.map_or("a new cluster".into(), |host| format!("host cluster {host}")),
+            write.reason.explanation(),
+            write.cow_end.source
         ),
         None => "refused: the entry is damaged".into(),
     }

@@ -108,10 +108,10 @@ fn write(top: &LayerView<'_>) -> Option<Write> {
         WriteDecision::InPlace { .. } => {
             Write { in_place: true, reason: "normal and COPIED", copies_from: None }
         }
-        WriteDecision::NewCluster(reason) => Write {
+        WriteDecision::NewCluster(write) => Write {
             in_place: false,
-            reason: reason.explanation(),
-            copies_from: Some(reason.cow_source().to_string()),
+            reason: write.reason.explanation(),
+            copies_from: Some(write.cow_end.source.to_string()),
         },
     })
 }

@@ -1,0 +1,217 @@
+//! Mapping ahead: tables, entries and host clusters for area that the guest has not written to.
+//!
+//! New tables are written whole, in long runs, and never pass through the cache. The host clusters
+//! read as zeros before anything leads to them.
+
+use std::sync::Arc;
+
+use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Entry};
+use refcount::HostRun;
+
+use crate::allocator::Reservation;
+use crate::error::{Area, Error, Purpose, Result};
+use crate::image::{Image, Writer};
+use crate::preallocation::Preallocation;
+use crate::slice_cache::{Slice, SliceNumber};
+
+/// Bytes of tables that are made at once; bounds memory.
+const TABLE_BYTES_AT_ONCE: u64 = 4 << 20;
+/// Bytes of tables after which a flush bounds what the counts take in memory.
+const TABLE_BYTES_PER_FLUSH: u64 = 64 << 20;
+/// Zeros that are written at once.
+const ZERO_BYTES: u64 = 1 << 20;
+
+/// Host clusters handed out and not yet published.
+#[derive(Debug, Default)]
+struct Reserved {
+    runs: Vec<HostRun>,
+}
+
+impl Image {
+    /// Maps the clusters from `start`, a cluster boundary, to `end`. Nothing is mapped there yet.
+    pub(super) fn map_ahead(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {
+        let geometry = self.geometry();
+        let covered = geometry.l2_table_guest_bytes();
+        let at_once = (TABLE_BYTES_AT_ONCE / geometry.cluster_bytes()).max(1);
+        let (mut at, mut since_flush) = (start, 0);
+        while at < end {
+            let table_end = (at - at % covered).saturating_add(covered);
+            let has_table =
+                self.l1.get(geometry.l1_index(GuestOffset::new(at))).table_offset().is_some();
+            let part = if has_table {
+                table_end.min(end)
+            } else {
+                table_end.saturating_add(covered.saturating_mul(at_once - 1)).min(end)
+            };
+            let mut reserved = Reserved::default();
+            let mapped = if has_table {
+                self.map_in_table(&mut reserved, at, part, how)
+            } else {
+                self.map_new_tables(&mut reserved, at, part, how)
+            };
+            self.give_back(reserved, mapped)?;
+            since_flush += (part - at).div_ceil(covered) * geometry.cluster_bytes();
+            if since_flush >= TABLE_BYTES_PER_FLUSH {
+                self.flush()?;
+                since_flush = 0;
+            }
+            at = part;
+        }
+        Ok(())
+    }
+
+    /// Maps a range whose L2 table is there: its entries go through the cache.
+    fn map_in_table(
+        &self,
+        reserved: &mut Reserved,
+        start: u64,
+        end: u64,
+        how: Preallocation,
+    ) -> Result<()> {
+        let writer = self.writer()?;
+        let guests = || self.cluster_starts(start, end);
+        // Held before anything is reserved, so that publishing cannot fail half way.
+        let mut slices: Vec<(SliceNumber, Arc<Slice>)> = Vec::new();
+        for guest in guests() {
+            let number = self.slice_place(guest).number;
+            if slices.last().is_none_or(|(last, _)| *last != number) {
+                slices.push((number, self.slice_for_change(writer, guest)?));
+            }
+        }
+        let data = self.reserve_data(writer, reserved, guests().count() as u64, how)?;
+        let mut slices = slices.iter().peekable();
+        for (guest, host) in guests().zip(data) {
+            let place = self.slice_place(guest);
+            while slices.next_if(|(number, _)| *number < place.number).is_some() {}
+            if let Some((number, slice)) = slices.peek() {
+                self.slices.publish(*number, slice, place.index, L2Entry::owned(host));
+            }
+        }
+        reserved.runs.clear();
+        Ok(())
+    }
+
+    /// Maps a range whose L2 tables are not there: they are made in one go.
+    fn map_new_tables(
+        &self,
+        reserved: &mut Reserved,
+        start: u64,
+        end: u64,
+        how: Preallocation,
+    ) -> Result<()> {
+        let writer = self.writer()?;
+        let geometry = self.geometry();
+        let first = geometry.l1_index(GuestOffset::new(start));
+        let tables = geometry.l1_index(GuestOffset::new(end - 1)) - first + 1;
+        let places = self.reserve_tables(writer, reserved, tables)?;
+        let data = self.reserve_data(writer, reserved, geometry.clusters_for(end - start), how)?;
+        let before = (start / geometry.cluster_bytes()) % geometry.l2_entry_count();
+        let mut entries = std::iter::repeat_n(0, before as usize)
+            .chain(data.into_iter().map(|host| L2Entry::owned(host).bits()));
+        for run in &places {
+            let mut bytes = Vec::new();
+            let count = run.count * geometry.l2_entry_count();
+            for entry in entries.by_ref().take(count as usize) {
+                bytes.extend_from_slice(&entry.to_be_bytes());
+            }
+            bytes.resize((run.count * geometry.cluster_bytes()) as usize, 0);
+            let at = self.host(run.first)?;
+            self.storage.write_at(at.get(), &bytes).map_err(Error::storage(Purpose::L2Table))?;
+        }
+        self.note_written();
+        let tables = places.iter().flat_map(|run| run.clusters()).map(|table| self.host(table));
+        let tables: Vec<HostOffset> = tables.collect::<Result<_>>()?;
+        for (index, table) in (first..).zip(tables) {
+            self.l1.publish(index, L1Entry::owned(table));
+        }
+        reserved.runs.clear();
+        Ok(())
+    }
+
+    /// Host clusters for tables, in as few runs as they come.
+    fn reserve_tables(
+        &self,
+        writer: &Writer,
+        reserved: &mut Reserved,
+        count: u64,
+    ) -> Result<Vec<HostRun>> {
+        let mut runs = Vec::new();
+        let mut missing = count;
+        while missing > 0 {
+            let Reservation { run, .. } = writer.allocator.reserve(&writer.map, missing)?;
+            reserved.runs.push(run);
+            runs.push(run);
+            let bytes = run.count * self.geometry().cluster_bytes();
+            writer.map.claim(Area::L2Table, self.host(run.first)?, bytes)?;
+            missing = missing.saturating_sub(run.count);
+        }
+        Ok(runs)
+    }
+
+    /// Host clusters for guest data, prepared as asked.
+    fn reserve_data(
+        &self,
+        writer: &Writer,
+        reserved: &mut Reserved,
+        count: u64,
+        how: Preallocation,
+    ) -> Result<Vec<HostOffset>> {
+        let mut hosts = Vec::with_capacity(count as usize);
+        let mut missing = count;
+        while missing > 0 {
+            let reservation = writer.allocator.reserve(&writer.map, missing)?;
+            reserved.runs.push(reservation.run);
+            self.prepare(reservation, how)?;
+            for cluster in reservation.run.clusters() {
+                hosts.push(self.host(cluster)?);
+            }
+            missing = missing.saturating_sub(reservation.run.count);
+        }
+        Ok(hosts)
+    }
+
+    /// Makes host clusters zeros, with as much host space as asked.
+    fn prepare(&self, reservation: Reservation, how: Preallocation) -> Result<()> {
+        let during = || Error::storage(Purpose::Data);
+        let start = self.host(reservation.run.first)?.get();
+        let len = reservation.run.count * self.geometry().cluster_bytes();
+        let storage = &self.storage;
+        if how == Preallocation::Full {
+            let zeros = vec![0; len.min(ZERO_BYTES) as usize];
+            let mut at = start;
+            while at < start + len {
+                let step = (start + len - at).min(ZERO_BYTES);
+                storage.write_at(at, &zeros[..step as usize]).map_err(during())?;
+                at += step;
+            }
+        } else {
+            if !reservation.fresh && !storage.punch_hole(start, len).map_err(during())? {
+                storage.write_zeroes_at(start, len).map_err(during())?;
+            }
+            if how == Preallocation::Falloc {
+                storage.allocate(start, len).map_err(during())?;
+            }
+            if storage.len().map_err(during())? < start + len {
+                storage.set_len(start + len).map_err(during())?;
+            }
+        }
+        self.note_written();
+        Ok(())
+    }
+
+    /// Releases what is left over when mapping failed.
+    fn give_back(&self, reserved: Reserved, mapped: Result<()>) -> Result<()> {
+        if mapped.is_err() {
+            let writer = self.writer()?;
+            for run in reserved.runs {
+                self.poison.guard(writer.allocator.release(&writer.map, run))?;
+            }
+        }
+        mapped
+    }
+
+    fn host(&self, cluster: HostCluster) -> Result<HostOffset> {
+        let offset = self.geometry().host_offset(cluster);
+        offset.ok_or(Error::Plan { reason: "a reserved cluster has no offset" })
+    }
+}

@@ -1,0 +1,15 @@
+//! Resizing as users of the engine see it: contents, plans, order on disk, crashes, faults, and
+//! what the real tools say.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+#[path = "../engine/census.rs"]
+mod census;
+#[path = "../engine/images.rs"]
+#[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
+mod images;
+#[path = "../engine/test_backing.rs"]
+#[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
+mod test_backing;
+
+mod crash;
+mod histories;

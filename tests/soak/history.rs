@@ -1,0 +1,171 @@
+//! `History`: an image and everything that happens to it, from one seed.
+
+use std::fmt;
+
+use testkit::Rng;
+
+use super::hand::{HANDS, Hand};
+use super::recipe::{Preallocation, Recipe};
+use super::step::{Kind, Step};
+use super::support;
+use super::turn::{Act, Mode, Turn, new_size};
+
+/// An image and what happens to it.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    pub(crate) seed: u64,
+    pub(crate) recipe: Recipe,
+    pub(crate) turns: Vec<Turn>,
+}
+
+impl fmt::Display for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", self.recipe)?;
+        let mut turns = self.turns.iter().enumerate();
+        turns.try_for_each(|(number, turn)| writeln!(f, "{number}: {turn}"))
+    }
+}
+
+/// What is known while a history is made up.
+struct Draft {
+    rng: Rng,
+    recipe: Recipe,
+    size: u64,
+    /// Names of snapshots, with the size of the disk in them.
+    snapshots: Vec<(String, u64)>,
+    taken: usize,
+}
+
+impl History {
+    /// The history of a seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let recipe = Recipe::random(&mut rng);
+        let turn_count = rng.within(6..20);
+        let mut draft = Draft { rng, size: recipe.size, recipe, snapshots: Vec::new(), taken: 0 };
+        let turns = (0..turn_count).map(|_| draft.turn()).collect();
+        Self { seed, recipe: draft.recipe, turns }
+    }
+}
+
+impl Draft {
+    fn turn(&mut self) -> Turn {
+        let act = match self.rng.below(20) {
+            0 | 1 if self.we_write() => self.parallel(),
+            2 => self.killed(),
+            3 | 4 => self.resize().unwrap_or_else(|| self.session()),
+            5..=7 if self.recipe.snapshots => self.snapshot(),
+            _ => self.session(),
+        };
+        Turn { act, seed: self.rng.next_u64() }
+    }
+
+    fn we_write(&self) -> bool {
+        support::writes(&self.recipe, !self.snapshots.is_empty())
+    }
+
+    fn hand(&mut self) -> Hand {
+        if self.we_write() { *self.rng.pick(&HANDS) } else { Hand::Theirs }
+    }
+
+    fn session(&mut self) -> Act {
+        let most = if self.recipe.cluster_bits > 17 { 16 } else { 60 };
+        let (hand, count) = (self.hand(), self.rng.within(1..most));
+        let count = if hand == Hand::Library { 2 * count } else { count };
+        let mode = Mode::random(&mut self.rng);
+        Act::Session { hand, mode, steps: self.steps(count) }
+    }
+
+    fn steps(&mut self, count: u64) -> Vec<Step> {
+        let hot = self.rng.below(self.size);
+        let first = self.rng.below(4) * self.rng.below(2);
+        let mut steps = Vec::new();
+        for number in 0..count {
+            let mut step = Step::random(&mut self.rng, &self.recipe, self.size, hot);
+            // The real tool compresses only at the beginning of a session.
+            while number < first && step.kind != Kind::Compressed {
+                step = Step::random(&mut self.rng, &self.recipe, self.size, hot);
+            }
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// Neighbouring pieces, cut anywhere, so that several threads work in the same clusters.
+    fn parallel(&mut self) -> Act {
+        let cluster = self.recipe.cluster_bytes();
+        let mode = Mode::random(&mut self.rng);
+        let (mut at, mut steps) = (self.rng.below(self.size), Vec::new());
+        let count = self.rng.within(4..if cluster > 1 << 17 { 12 } else { 60 });
+        while at < self.size && (steps.len() as u64) < count {
+            let len = match self.rng.below(4) {
+                0 => self.rng.within(1..1000),
+                1 => self.rng.within(1..2 * cluster),
+                2 => self.rng.within(1..cluster / 4 + 1),
+                _ => (at + 1).next_multiple_of(cluster) - at,
+            };
+            let kind = *self.rng.pick(&[
+                Kind::Pattern,
+                Kind::Pattern,
+                Kind::Fill,
+                Kind::Zero,
+                Kind::Unmap,
+                Kind::Discard,
+                Kind::Flush,
+            ]);
+            let len = len.min(self.size - at);
+            steps.push(Step { kind, offset: at, len, seed: self.rng.next_u64() });
+            at += len;
+        }
+        Act::Parallel { mode, steps }
+    }
+
+    fn killed(&mut self) -> Act {
+        let hand = if self.hand() == Hand::Theirs { Hand::Theirs } else { Hand::Ours };
+        let count = self.rng.within(1..8);
+        let steps = self.steps(count);
+        // What the real tool has not flushed may come back as anything.
+        let lost = if hand == Hand::Ours { self.rng.below(8) } else { 0 };
+        Act::Killed { hand, steps, lost: self.steps(lost) }
+    }
+
+    fn resize(&mut self) -> Option<Act> {
+        let size = new_size(&mut self.rng, &self.recipe, self.size);
+        let below = self.recipe.below;
+        let refused = self.recipe.version_2
+            && (!self.snapshots.is_empty() || (below.is_some() && size > self.size));
+        if refused || size == self.size {
+            return None;
+        }
+        let ours = support::resizes(&self.recipe, !self.snapshots.is_empty());
+        let hand = if ours && self.rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
+        let preallocation = match self.rng.below(8) {
+            0 if below.is_none() && size > self.size => Preallocation::Metadata,
+            _ => Preallocation::Off,
+        };
+        self.size = size;
+        Some(Act::Resize { hand, size, preallocation })
+    }
+
+    fn snapshot(&mut self) -> Act {
+        let number = self.rng.below(self.snapshots.len().max(1) as u64) as usize;
+        match self.rng.below(4) {
+            0 if !self.snapshots.is_empty() => {
+                let (name, size) = self.snapshots[number].clone();
+                // Version 2 does not resize beside snapshots; sizes are all the same then.
+                self.size = size;
+                Act::Apply { name }
+            }
+            1 if !self.snapshots.is_empty() => {
+                let (name, _) = self.snapshots.remove(number);
+                Act::Delete { name }
+            }
+            _ => {
+                let name = format!("s{}", self.taken);
+                self.taken += 1;
+                self.snapshots.push((name.clone(), self.size));
+                Act::Snapshot { name }
+            }
+        }
+    }
+}
