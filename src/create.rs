@@ -148,13 +148,13 @@ fn create_qcow2(path: &Path, size: u64, options: &Qcow2Options) -> Result<(), Cr
     let bits = found.is_power_of_two().then(|| ClusterBits::new(found.trailing_zeros()).ok());
     let cluster_bits = bits.flatten().ok_or(CreateError::ClusterSize { found })?;
     let engine = cow_engine::CreateOptions {
-        virtual_size: size,
         version: options.version,
         cluster_bits,
         refcount_order: RefcountOrder::DEFAULT,
         compression_type: options.compression,
         lazy_refcounts: options.lazy_refcounts,
         backing: options.backing.clone(),
+        ..cow_engine::CreateOptions::new(size)
     };
     if let Some(backing) = &options.backing
         && chain::resolve_name(path, &backing.name)

@@ -43,6 +43,11 @@ impl Chain {
         &self.layers[0]
     }
 
+    /// The top layer, to be changed itself. `None` while somebody else holds it.
+    pub(crate) fn top_mut(&mut self) -> Option<&mut Layer> {
+        self.layers.first_mut().and_then(Arc::get_mut)
+    }
+
     /// The layer at a depth, 0 for the top.
     #[must_use]
     pub fn layer(&self, depth: usize) -> Option<&Layer> {

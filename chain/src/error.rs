@@ -3,6 +3,8 @@
 use core::fmt;
 use std::path::PathBuf;
 
+use cow_engine::Preallocation;
+
 use crate::format::UnknownFormat;
 
 /// Shorthand for results of this crate.
@@ -100,6 +102,13 @@ pub enum Error {
         /// The top layer.
         layer: PathBuf,
     },
+    /// A kind of preallocation that a raw layer, which has no metadata, cannot have.
+    RawPreallocation {
+        /// The top layer.
+        layer: PathBuf,
+        /// What was asked for.
+        found: Preallocation,
+    },
     /// The chain was opened read-only.
     ReadOnly,
 }
@@ -185,6 +194,11 @@ impl fmt::Display for Error {
             Self::NotCompressible { layer } => {
                 write!(f, "'{}': raw images have no compressed clusters", layer.display())
             }
+            Self::RawPreallocation { layer, found } => write!(
+                f,
+                "'{}': preallocation is {found}, allowed is off, falloc or full for a raw image",
+                layer.display()
+            ),
             Self::ReadOnly => f.write_str("chain was opened read-only"),
         }
     }

@@ -117,6 +117,12 @@ impl Layer {
         &self.disk
     }
 
+    /// The disk, to be changed; what was known about its holes may be wrong afterwards.
+    pub(crate) fn disk_mut(&mut self) -> &mut Disk {
+        self.seems_preallocated = OnceLock::new();
+        &mut self.disk
+    }
+
     /// What this layer says about up to `len` bytes at `offset`, which lie inside its disk.
     pub(crate) fn answer(&self, offset: u64, len: u64) -> Result<Answer> {
         match &self.disk {

@@ -11,6 +11,7 @@ mod open;
 mod options;
 mod policy;
 mod raw;
+mod resize;
 mod status;
 
 pub use chain::Chain;

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use block_io::{Result, Storage, StorageExt};
+use cow_engine::Preallocation;
 
 /// Unit in which disks are presented.
 const SECTOR_BYTES: u64 = 512;
+
+/// Zeros that are written at once.
+const ZERO_BYTES: usize = 1 << 20;
 
 /// A raw disk. A length that does not fill its last sector is presented rounded up; the rest of
 /// that sector reads as zeros.
@@ -25,6 +29,39 @@ impl RawDisk {
     /// Size of the disk in bytes, a multiple of 512.
     pub(crate) const fn virtual_size(&self) -> u64 {
         self.virtual_size
+    }
+
+    /// Gives the disk another size in bytes, durably. What it grows by reads as zeros, in host
+    /// space as asked; if that is not to be had, the old size stays.
+    pub(crate) fn resize(&mut self, size: u64, how: Preallocation) -> Result<()> {
+        let present = self.storage.len()?;
+        let resized = self.set_len(present, size, how);
+        if resized.is_err() && size > present {
+            // The first failure is the one to tell.
+            let _ = self.storage.set_len(present);
+        }
+        resized?;
+        self.virtual_size = self.storage.len()?.next_multiple_of(SECTOR_BYTES);
+        Ok(())
+    }
+
+    fn set_len(&self, present: u64, size: u64, how: Preallocation) -> Result<()> {
+        match how {
+            Preallocation::Off | Preallocation::Metadata => self.storage.set_len(size)?,
+            Preallocation::Falloc => {
+                self.storage.allocate(present, size.saturating_sub(present))?;
+            }
+            Preallocation::Full => {
+                let zeros = vec![0; ZERO_BYTES];
+                let mut at = present;
+                while at < size {
+                    let step = (size - at).min(ZERO_BYTES as u64);
+                    self.storage.write_at(at, &zeros[..step as usize])?;
+                    at += step;
+                }
+            }
+        }
+        self.storage.sync()
     }
 
     /// The storage.

@@ -51,10 +51,17 @@ impl Image {
         self.lead_or_follow(|| self.flush_now(writer, Extent::AsNeeded).map(drop))
     }
 
-    /// Flushes, and leaves nothing in memory that the disk lacks.
+    /// Makes everything durable, postponed counts and counts that fall included, so that memory
+    /// and disk agree.
     pub(crate) fn flush_all(&self) -> Result<()> {
         let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
-        self.lead_or_follow(|| self.flush_now(writer, Extent::Everything).map(drop))
+        let flush = || self.lead_or_follow(|| self.flush_now(writer, Extent::Everything).map(drop));
+        flush()?;
+        if self.unsynced.load(Ordering::Acquire) {
+            // The first flush ends with counts that fall, unsynced: without them there are leaks.
+            flush()?;
+        }
+        Ok(())
     }
 
     /// Flushes like [`flush`](Image::flush) and returns what was written, stage by stage: for

@@ -149,10 +149,6 @@ impl Image {
             return Ok(());
         }
         self.flush_all()?;
-        if self.unsynced.load(Ordering::Acquire) {
-            // The first flush ends with counts that fall, unsynced: without them there are leaks.
-            self.flush_all()?;
-        }
         self.unmark_dirty()
     }
 }

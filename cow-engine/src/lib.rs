@@ -36,13 +36,15 @@ mod zero;
 pub use allocator::Unpublished;
 pub use backing::{Backing, BelowError};
 pub use compressor::Compressor;
-pub use create::create;
+pub use create::{CreatePlan, PlannedArea, create, create_with_data_file};
 pub use error::{Area, Class, DecompressFault, Error, Feature, Purpose, Result};
 pub use explain::{EntryBits, Explanation};
 pub use flush::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
 pub use image::Image;
 pub use open::read_header;
-pub use options::{BackingReference, CreateOptions, L2_CACHE_BYTES_DEFAULT, OpenOptions};
+pub use options::{
+    BackingReference, CreateOptions, DataFileReference, L2_CACHE_BYTES_DEFAULT, OpenOptions,
+};
 pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
 pub use preallocation::{Preallocation, UnknownPreallocation};

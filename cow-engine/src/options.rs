@@ -6,6 +6,7 @@ use block_io::Storage;
 use qcow2_format::{ClusterBits, CompressionType, RefcountOrder, Version};
 
 use crate::backing::Backing;
+use crate::preallocation::Preallocation;
 
 /// Memory for L2 tables unless the caller says otherwise: covers 256 GiB of 64 KiB clusters.
 pub const L2_CACHE_BYTES_DEFAULT: u64 = 32 << 20;
@@ -94,8 +95,17 @@ pub struct CreateOptions {
     pub compression_type: CompressionType,
     /// Whether writers may postpone refcount updates.
     pub lazy_refcounts: bool,
+    /// Whether L2 entries have a bitmap for 32 subclusters; needs version 3 and clusters of 16 KiB
+    /// or more.
+    pub extended_l2: bool,
+    /// How much is prepared in advance. With a backing file only together with `extended_l2`:
+    /// other entries could not say that a prepared cluster still shows the backing file.
+    pub preallocation: Preallocation,
     /// Name and format of the backing file, stored as they are.
     pub backing: Option<BackingReference>,
+    /// What the header says about an external data file. Such images are made by
+    /// [`create_with_data_file`](crate::create_with_data_file).
+    pub data_file: Option<DataFileReference>,
 }
 
 /// What a header says about its backing file.
@@ -105,6 +115,16 @@ pub struct BackingReference {
     pub name: String,
     /// The format, as it shall stand in the header.
     pub format: Option<String>,
+}
+
+/// What a header says about its external data file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFileReference {
+    /// The name, as it shall stand in the header.
+    pub name: String,
+    /// The file alone must stay a valid raw image of the disk: then every L2 entry exists from the
+    /// beginning, and there can be no backing file.
+    pub raw: bool,
 }
 
 impl CreateOptions {
@@ -119,7 +139,10 @@ impl CreateOptions {
             refcount_order: RefcountOrder::DEFAULT,
             compression_type: CompressionType::Deflate,
             lazy_refcounts: false,
+            extended_l2: false,
+            preallocation: Preallocation::Off,
             backing: None,
+            data_file: None,
         }
     }
 }

@@ -19,8 +19,6 @@ mod tail;
 pub use plan::{ResizePlan, ResizeStep};
 pub use refusal::ResizeRefusal;
 
-use std::sync::atomic::Ordering;
-
 use qcow2_format::FieldUpdate;
 
 use crate::error::{Error, Purpose, Result};
@@ -90,15 +88,6 @@ impl Image {
             self.cut_off(&plan)?;
         }
         self.flush_all()
-    }
-
-    /// Makes everything durable, counts that fall included, so that memory and disk agree.
-    fn flush_all(&self) -> Result<()> {
-        self.flush()?;
-        if self.unsynced.load(Ordering::Acquire) {
-            self.flush()?;
-        }
-        Ok(())
     }
 
     /// Writes a field of the header, durably. After a failure nobody knows which value it has: the

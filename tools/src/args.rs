@@ -13,7 +13,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map};
+use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map, resize};
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
@@ -47,6 +47,8 @@ pub enum Verb {
     Map(map::Args),
     /// Copy images into a new one, in another format if wanted
     Convert(convert::Args),
+    /// Give the disk of an image another size
+    Resize(resize::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit

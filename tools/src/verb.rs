@@ -9,6 +9,7 @@ pub mod demo;
 pub mod explain;
 pub mod info;
 pub mod map;
+pub mod resize;
 
 use std::ffi::{OsStr, OsString};
 

@@ -2,13 +2,13 @@
 //! show again. Called only for what the guest does not see: behind the end of the disk.
 
 use block_io::StorageExt;
-use cluster_map::ClusterType;
-use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Entry};
+use cluster_map::{Mapping, ZeroMode};
+use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Bitmap, L2Entry};
 use refcount::HostRun;
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::{Image, Writer};
-use crate::write::referenced;
+use crate::write::{Touched, referenced};
 
 impl Image {
     /// Whether anything that a disk of `size` bytes would show is mapped from `start` on, although
@@ -19,7 +19,7 @@ impl Image {
         let part =
             start.next_multiple_of(covered).min(size.next_multiple_of(geometry.cluster_bytes()));
         for guest in self.cluster_starts(start, part) {
-            if self.entry(guest)? != L2Entry::UNALLOCATED {
+            if self.mapping(guest)? != Mapping::UNALLOCATED {
                 return Ok(true);
             }
         }
@@ -31,7 +31,7 @@ impl Image {
     pub(super) fn check_cut(&self, start: u64) -> Result<()> {
         let writer = self.writer()?;
         for guest in self.cluster_starts(start, start.next_multiple_of(self.covered())) {
-            let cluster = ClusterType::classify(self.dialect, guest, self.entry(guest)?)?;
+            let cluster = self.cluster_type(guest, self.mapping(guest)?)?;
             self.guard_freed(writer, referenced(&writer.allocator, self, cluster))?;
         }
         for index in self.whole_tables(start) {
@@ -64,10 +64,14 @@ impl Image {
     fn cut_part_of_table(&self, start: u64) -> Result<()> {
         let writer = self.writer()?;
         for guest in self.cluster_starts(start, start.next_multiple_of(self.covered())) {
-            let entry = self.entry(guest)?;
-            if entry != L2Entry::UNALLOCATED {
-                let cluster = ClusterType::classify(self.dialect, guest, entry)?;
-                self.change_entry(writer, guest, cluster, L2Entry::UNALLOCATED)?;
+            let mapping = self.mapping(guest)?;
+            if mapping != Mapping::UNALLOCATED {
+                let cluster = self.cluster_type(guest, mapping)?;
+                let start = guest.get();
+                let end = start.saturating_add(self.geometry().cluster_bytes());
+                let touched = Touched { cluster: start, start, end };
+                let new = Mapping::UNALLOCATED;
+                self.change_mapping(writer, touched, cluster, new, ZeroMode::Unmap)?;
             }
         }
         Ok(())
@@ -102,10 +106,10 @@ impl Image {
     ) -> Result<()> {
         let mut open: Option<HostRun> = None;
         let first = index.saturating_mul(self.covered());
-        for (number, entry) in self.read_table(index, table)?.into_iter().enumerate() {
+        for (number, mapping) in self.read_table(index, table)?.into_iter().enumerate() {
             let skip = (number as u64).saturating_mul(self.geometry().cluster_bytes());
             let guest = GuestOffset::new(first.saturating_add(skip));
-            let cluster = ClusterType::classify(self.dialect, guest, entry)?;
+            let cluster = self.cluster_type(guest, mapping)?;
             let Some(run) = referenced(&writer.allocator, self, cluster) else { continue };
             match &mut open {
                 Some(open) if open.end() == run.first.get() => open.count += run.count,
@@ -116,7 +120,7 @@ impl Image {
     }
 
     /// All entries of a table, from the disk.
-    fn read_table(&self, index: u64, table: HostOffset) -> Result<Vec<L2Entry>> {
+    fn read_table(&self, index: u64, table: HostOffset) -> Result<Vec<Mapping>> {
         let mut bytes = vec![0; self.geometry().cluster_bytes() as usize];
         let found = self
             .storage
@@ -127,7 +131,16 @@ impl Image {
             return Err(Error::Misplaced { table: "L1 table", index, found: table, allowed });
         }
         let (words, _) = bytes.as_chunks::<8>();
-        Ok(words.iter().map(|word| L2Entry::from_bits(u64::from_be_bytes(*word))).collect())
+        let word = |at: usize| words.get(at).map_or(0, |word| u64::from_be_bytes(*word));
+        let step = self.geometry().l2_entry_bytes() as usize / 8;
+        let mapping = |at: usize| Mapping {
+            entry: L2Entry::from_bits(word(at)),
+            bitmap: match self.dialect.has_subclusters() {
+                true => L2Bitmap::from_bits(word(at + 1)),
+                false => L2Bitmap::EMPTY,
+            },
+        };
+        Ok((0..words.len()).step_by(step).map(mapping).collect())
     }
 
     /// Indexes of the tables that map nothing before `start`.

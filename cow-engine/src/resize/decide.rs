@@ -55,9 +55,9 @@ impl Image {
             let needed = u32::try_from(needed).unwrap_or(u32::MAX);
             steps.push(ResizeStep::MoveL1Table { from: present, to: needed });
         }
-        if how != Preallocation::Off && to > cluster_end {
-            let guest = GuestOffset::new(cluster_end);
-            steps.push(ResizeStep::MapAhead { guest, len: to - cluster_end, how });
+        if how != Preallocation::Off {
+            let guest = GuestOffset::new(from);
+            steps.push(ResizeStep::MapAhead { guest, len: to - from, how });
         }
         if hidden > 0 {
             let guest = GuestOffset::new(cluster_end);

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use cluster_map::RunKind;
 use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Entry};
 use refcount::HostRun;
 
@@ -28,8 +29,25 @@ struct Reserved {
 }
 
 impl Image {
-    /// Maps the clusters from `start`, a cluster boundary, to `end`. Nothing is mapped there yet.
+    /// Maps what lies between `start` and `end`. In whole clusters nothing is mapped yet; the rest
+    /// of the first one reads as zeros.
     pub(super) fn map_ahead(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {
+        let first = start.next_multiple_of(self.geometry().cluster_bytes());
+        self.map_rest_of_cluster(start, first.min(end))?;
+        self.map_clusters(first, end, how)
+    }
+
+    /// Makes sure that a write to the rest of a cluster that has been there before needs no new
+    /// host cluster: zeros are written over the zeros that are read.
+    fn map_rest_of_cluster(&self, start: u64, end: u64) -> Result<()> {
+        let plan = self.plan_read(start, end - start)?;
+        if plan.runs().iter().all(|run| matches!(run.kind, RunKind::Data { .. })) {
+            return Ok(());
+        }
+        self.write_at(start, &vec![0; (end - start) as usize])
+    }
+
+    fn map_clusters(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {
         let geometry = self.geometry();
         let covered = geometry.l2_table_guest_bytes();
         let at_once = (TABLE_BYTES_AT_ONCE / geometry.cluster_bytes()).max(1);
@@ -84,7 +102,7 @@ impl Image {
             let place = self.slice_place(guest);
             while slices.next_if(|(number, _)| *number < place.number).is_some() {}
             if let Some((number, slice)) = slices.peek() {
-                self.slices.publish(*number, slice, place.index, L2Entry::owned(host));
+                self.slices.publish(*number, slice, place.index, L2Entry::owned(host).into());
             }
         }
         reserved.runs.clear();

@@ -20,7 +20,7 @@ impl Image {
             for run in plan.runs() {
                 let skip = match run.kind {
                     RunKind::Zero { .. } => true,
-                    RunKind::Below => whose == TailOf::DiskThatShrinks,
+                    RunKind::Below { .. } => whose == TailOf::DiskThatShrinks,
                     RunKind::Data { .. } | RunKind::Compressed { .. } => false,
                 };
                 // A run inside one cluster: at most 2 MiB.

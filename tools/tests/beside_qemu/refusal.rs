@@ -35,9 +35,7 @@ fn wrong_command_lines() {
 
 #[test]
 fn later_verbs_are_named() {
-    for verb in
-        ["commit", "rebase", "resize", "snapshot", "measure", "bench", "dd", "amend", "bitmap"]
-    {
+    for verb in ["commit", "rebase", "snapshot", "measure", "bench", "dd", "amend", "bitmap"] {
         refused(
             &[verb, "--some", "x"],
             &format!("{verb} is not offered yet; use 'qemu-img {verb}'"),
