@@ -150,12 +150,8 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
         backing: Some(BackingReference { name: base, format: Some(format.to_string()) }),
         ..Default::default()
     };
-    let new = qimg::create::CreateOptions {
-        format: Format::Qcow2,
-        virtual_size: size,
-        qcow2,
-        reserve: false,
-    };
+    let new = qimg::create::CreateOptions::new(Format::Qcow2, size);
+    let new = qimg::create::CreateOptions { qcow2, ..new };
     qimg::create::create(&path, &new).map_err(|error| error.to_string())?;
     let scratch = ImageArg { path, format: Some(Format::Qcow2), ..image.clone() };
     let how = How { read_only: false, force_share: false, ..*how };
