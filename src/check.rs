@@ -14,6 +14,7 @@
 mod bitmaps;
 mod compare;
 mod copied;
+mod dirty;
 mod error;
 mod finding;
 mod image;
@@ -28,6 +29,7 @@ mod trees;
 
 use block_io::Storage;
 
+pub use dirty::{DirtyError, on_open as repair_on_open, repair_dirty};
 pub use error::CheckError;
 pub use finding::{Finding, FindingKind, Severity};
 pub use image::CLUSTERS_MAX;

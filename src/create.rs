@@ -1,105 +1,26 @@
-//! Making a new image file, with or without a backing file.
+//! Making a new image file: raw or qcow2, on top of another one, with space prepared in advance,
+//! with its guest data in a file of its own.
 
-use std::fmt;
+mod error;
+mod new_file;
+mod options;
+mod same_file;
+
 use std::path::Path;
 
-use block_io::{Create, OpenOptions, Storage};
+use block_io::Storage;
 use chain::{Chain, Format, Policy};
-use cow_engine::BackingReference;
-use qcow2_format::{ClusterBits, CompressionType, RefcountOrder, Version};
+use cow_engine::{CreatePlan, Preallocation};
+use qcow2_format::{ClusterBits, RefcountOrder};
 
-/// What the new image should be like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateOptions {
-    /// Format of the image.
-    pub format: Format,
-    /// Size of the virtual disk in bytes; rounded up to whole 512-byte sectors.
-    pub virtual_size: u64,
-    /// What only qcow2 has.
-    pub qcow2: Qcow2Options,
-    /// Reserve host space for the whole of a raw image.
-    pub reserve: bool,
-}
+use new_file::NewFile;
+use same_file::is_same_file;
 
-/// What only qcow2 has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Qcow2Options {
-    /// Version of the format.
-    pub version: Version,
-    /// Bytes per cluster.
-    pub cluster_size: u64,
-    /// How compressed clusters will be compressed.
-    pub compression: CompressionType,
-    /// Refcount updates may be postponed.
-    pub lazy_refcounts: bool,
-    /// Name and format of the backing file, stored as they are.
-    pub backing: Option<BackingReference>,
-}
+pub use error::CreateError;
+pub use options::{CreateOptions, EXTENT_SIZE_HINT_DEFAULT, HostHints, Qcow2Options};
 
-impl Default for Qcow2Options {
-    fn default() -> Self {
-        Self {
-            version: Version::V3,
-            cluster_size: 1 << ClusterBits::DEFAULT.get(),
-            compression: CompressionType::Deflate,
-            lazy_refcounts: false,
-            backing: None,
-        }
-    }
-}
-
-/// Why an image could not be made.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum CreateError {
-    /// The file could not be created, locked or written.
-    Storage(block_io::Error),
-    /// An option is not possible, or writing the structures failed.
-    Engine(cow_engine::Error),
-    /// A cluster size that is no power of two between 512 bytes and 2 MiB.
-    ClusterSize {
-        /// Bytes asked for.
-        found: u64,
-    },
-    /// A size that is too large for any file.
-    Size {
-        /// Bytes asked for.
-        found: u64,
-    },
-    /// The new image is its own backing file.
-    OwnBacking,
-    /// A raw image cannot have a backing file.
-    RawBacking,
-}
-
-impl fmt::Display for CreateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Storage(error) => error.fmt(f),
-            Self::Engine(error) => error.fmt(f),
-            Self::ClusterSize { .. } => {
-                f.write_str("Cluster size must be a power of two between 512 and 2048k")
-            }
-            Self::Size { found } => {
-                write!(f, "image size of {found} bytes is beyond what a file can have")
-            }
-            Self::OwnBacking => f.write_str(
-                "Error: Trying to create an image with the same filename as the backing file",
-            ),
-            Self::RawBacking => f.write_str("Backing file not supported for file format 'raw'"),
-        }
-    }
-}
-
-impl std::error::Error for CreateError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Storage(error) => Some(error),
-            Self::Engine(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// Zeros written at once to a raw image of which all space is to be used.
+const ZEROS_BYTES: usize = 2 << 20;
 
 /// Size that a new overlay at `overlay` takes over from its backing file, in bytes. Opens the
 /// backing file with everything below it, and so proves that the overlay will be readable.
@@ -117,7 +38,11 @@ pub fn backing_size(
     Ok(chain.virtual_size())
 }
 
-/// Makes the image. An existing file is overwritten, unless somebody uses it.
+/// Makes the image. An existing file is overwritten, unless somebody uses it. If that fails
+/// half-way, no file is left.
+///
+/// The name of an external data file is taken from the current folder, as it will be when the
+/// image is opened.
 ///
 /// # Errors
 /// Options that are not possible (nothing is touched then), or a host failure.
@@ -127,7 +52,7 @@ pub fn create(path: &Path, options: &CreateOptions) -> Result<(), CreateError> {
     let size = size.ok_or(CreateError::Size { found: options.virtual_size })?;
     match options.format {
         Format::Raw => create_raw(path, size, options),
-        Format::Qcow2 => create_qcow2(path, size, &options.qcow2),
+        Format::Qcow2 => create_qcow2(path, size, options),
     }
 }
 
@@ -135,48 +60,103 @@ fn create_raw(path: &Path, size: u64, options: &CreateOptions) -> Result<(), Cre
     if options.qcow2.backing.is_some() {
         return Err(CreateError::RawBacking);
     }
-    let storage = open_empty(path)?;
-    storage.set_len(size).map_err(CreateError::Storage)?;
-    if options.reserve && size > 0 {
-        storage.allocate(0, size).map_err(CreateError::Storage)?;
+    if options.preallocation == Preallocation::Metadata {
+        return Err(CreateError::RawMetadata);
     }
-    Ok(())
+    let file = NewFile::open(path, options.hints).map_err(CreateError::Storage)?;
+    fill_raw(file.storage(), size, options.preallocation).map_err(|error| {
+        file.remove();
+        CreateError::Storage(error)
+    })
 }
 
-fn create_qcow2(path: &Path, size: u64, options: &Qcow2Options) -> Result<(), CreateError> {
-    let found = options.cluster_size;
+fn fill_raw(file: &dyn Storage, size: u64, preallocation: Preallocation) -> block_io::Result<()> {
+    file.set_len(0)?;
+    // A device keeps its length, and its old bytes.
+    let is_device = file.len()? > 0;
+    file.set_len(size)?;
+    match preallocation {
+        Preallocation::Full => {
+            let zeros = vec![0; size.min(ZEROS_BYTES as u64) as usize];
+            let mut done = 0;
+            while done < size {
+                let now = (size - done).min(zeros.len() as u64);
+                file.write_at(done, &zeros[..now as usize])?;
+                done += now;
+            }
+            Ok(())
+        }
+        Preallocation::Falloc if !is_device => file.allocate(0, size),
+        _ => Ok(()),
+    }
+}
+
+fn create_qcow2(path: &Path, size: u64, options: &CreateOptions) -> Result<(), CreateError> {
+    let engine = engine_options(size, options)?;
+    // Impossible options must not cost anybody an existing file.
+    let plan = CreatePlan::new(&engine).map_err(CreateError::Engine)?;
+    let data_path = options.qcow2.data_file.as_ref().map(|file| Path::new(&file.name));
+    refuse_same_files(path, data_path, options)?;
+    let image = NewFile::open(path, options.hints).map_err(CreateError::Storage)?;
+    let data = match data_path.map(|path| NewFile::open(path, options.hints)).transpose() {
+        Ok(data) => data,
+        Err(source) => {
+            image.remove_if_new();
+            let path = data_path.unwrap_or(path).to_owned();
+            return Err(CreateError::DataFile { path, source });
+        }
+    };
+    let written = data.as_ref().map_or(Ok(()), |data| plan.write_data_file(data.storage()));
+    written.and_then(|()| plan.write(image.storage())).map_err(|error| {
+        image.remove();
+        data.into_iter().for_each(NewFile::remove);
+        CreateError::Engine(error)
+    })
+}
+
+/// What the engine is asked for.
+fn engine_options(
+    size: u64,
+    options: &CreateOptions,
+) -> Result<cow_engine::CreateOptions, CreateError> {
+    let CreateOptions { preallocation, qcow2, .. } = options;
+    let found = qcow2.cluster_size;
     let bits = found.is_power_of_two().then(|| ClusterBits::new(found.trailing_zeros()).ok());
     let cluster_bits = bits.flatten().ok_or(CreateError::ClusterSize { found })?;
-    let engine = cow_engine::CreateOptions {
-        version: options.version,
+    let found = qcow2.refcount_bits;
+    let order = found.is_power_of_two().then(|| RefcountOrder::new(found.trailing_zeros()).ok());
+    let refcount_order = order.flatten().ok_or(CreateError::RefcountBits { found })?;
+    Ok(cow_engine::CreateOptions {
+        virtual_size: size,
+        version: qcow2.version,
         cluster_bits,
-        refcount_order: RefcountOrder::DEFAULT,
-        compression_type: options.compression,
-        lazy_refcounts: options.lazy_refcounts,
-        backing: options.backing.clone(),
-        ..cow_engine::CreateOptions::new(size)
-    };
-    if let Some(backing) = &options.backing
-        && chain::resolve_name(path, &backing.name)
-            .is_ok_and(|backing| is_same_file(path, &backing))
-    {
+        refcount_order,
+        compression_type: qcow2.compression,
+        lazy_refcounts: qcow2.lazy_refcounts,
+        extended_l2: qcow2.extended_l2,
+        preallocation: *preallocation,
+        backing: qcow2.backing.clone(),
+        data_file: qcow2.data_file.clone(),
+    })
+}
+
+/// Refuses names that lead to one file: what is made must not destroy what it is made on.
+fn refuse_same_files(
+    path: &Path,
+    data: Option<&Path>,
+    options: &CreateOptions,
+) -> Result<(), CreateError> {
+    let backing = options.qcow2.backing.as_ref();
+    let backing = backing.and_then(|backing| chain::resolve_name(path, &backing.name).ok());
+    if backing.as_ref().is_some_and(|backing| is_same_file(path, backing)) {
         return Err(CreateError::OwnBacking);
     }
-    // A dry run in memory: impossible options must not cost anybody an existing file.
-    cow_engine::create(&block_io::MemoryStorage::new(), &engine).map_err(CreateError::Engine)?;
-    let storage = open_empty(path)?;
-    cow_engine::create(&storage, &engine).map_err(CreateError::Engine)?;
-    Ok(())
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    if a == b {
-        return true;
+    let Some(data) = data else { return Ok(()) };
+    if is_same_file(path, data) {
+        return Err(CreateError::OwnDataFile);
     }
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-fn open_empty(path: &Path) -> Result<block_io::FileStorage, CreateError> {
-    let options = OpenOptions::new().write(true).create(Create::Truncate);
-    options.open(path).map_err(CreateError::Storage)
+    match backing {
+        Some(backing) if is_same_file(data, &backing) => Err(CreateError::DataFileIsBacking),
+        _ => Ok(()),
+    }
 }

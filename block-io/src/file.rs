@@ -5,6 +5,7 @@ mod copy;
 mod direct;
 mod extent;
 mod gather;
+mod hints;
 mod lock;
 mod open;
 mod order;

@@ -209,10 +209,7 @@ impl Chain {
         let top = self.top();
         match top.answer(offset, len)? {
             Answer::Here(status) => Ok(status.at_most(len)),
-            Answer::Below { len, reserved } if self.lower.0.is_empty() => {
-                Ok(Status::absent(len, 0).reserving(reserved))
-            }
-            Answer::Below { len, .. } => self.lower.status_at(offset, len),
+            Answer::Below { len, reserved } => self.lower.status_at(offset, len, reserved),
         }
     }
 

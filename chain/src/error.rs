@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cow_engine::Preallocation;
 
@@ -29,6 +30,36 @@ pub enum Error {
         named_by: PathBuf,
         /// What the storage said.
         source: block_io::Error,
+    },
+    /// The external data file of a layer could not be opened.
+    DataFile {
+        /// The file.
+        path: PathBuf,
+        /// The layer it belongs to.
+        named_by: PathBuf,
+        /// What the storage said.
+        source: block_io::Error,
+    },
+    /// The policy does not allow following the name of an external data file.
+    ForbiddenDataFile {
+        /// The layer that names it.
+        layer: PathBuf,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file of the chain is also the external data file of a layer.
+    DataFileInChain {
+        /// The layer.
+        layer: PathBuf,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A layer that was not closed cleanly could not be repaired.
+    Repair {
+        /// The layer's file.
+        layer: PathBuf,
+        /// Why.
+        source: Arc<dyn core::error::Error + Send + Sync>,
     },
     /// A layer is not an acceptable image, or an operation on it failed.
     Image {
@@ -139,6 +170,8 @@ impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Storage { source, .. } | Self::Backing { source, .. } => Some(source),
+            Self::DataFile { source, .. } => Some(source),
+            Self::Repair { source, .. } => Some(&**source),
             Self::Image { source, .. } => Some(source),
             Self::Format { source, .. } => Some(source),
             _ => None,
@@ -152,6 +185,24 @@ impl fmt::Display for Error {
             Self::Storage { layer, source } => write!(f, "'{}': {source}", layer.display()),
             Self::Backing { path, named_by, source } => {
                 write!(f, "backing file '{}' of '{}': {source}", path.display(), named_by.display())
+            }
+            Self::DataFile { path, named_by, source } => {
+                write!(f, "data file '{}' of '{}': {source}", path.display(), named_by.display())
+            }
+            Self::ForbiddenDataFile { layer, path } => write!(
+                f,
+                "'{}': the policy does not allow following the name of its data file '{}'",
+                layer.display(),
+                path.display()
+            ),
+            Self::DataFileInChain { layer, path } => write!(
+                f,
+                "'{}': its data file '{}' is also a layer of the chain",
+                layer.display(),
+                path.display()
+            ),
+            Self::Repair { layer, source } => {
+                write!(f, "'{}': could not repair dirty image: {source}", layer.display())
             }
             Self::Image { layer, source } => write!(f, "'{}': {source}", layer.display()),
             Self::Missing { what: Missing::TopFormat, layer, .. } => {

@@ -155,7 +155,7 @@ impl Layer {
         if !self.seems_preallocated.get_or_init(|| image.seems_preallocated().unwrap_or(false)) {
             return Ok(status);
         }
-        let extent = image.storage().extent_at(host).map_err(|e| self.storage_error(e))?;
+        let extent = image.data_storage().extent_at(host).map_err(|e| self.storage_error(e))?;
         Ok(match extent {
             // The last cluster may be cut off in its zeros; what begins behind the end is lost,
             // and reading it will say so.
@@ -163,7 +163,7 @@ impl Layer {
                 let rest =
                     image.geometry().cluster_bytes() - image.geometry().offset_in_cluster(host);
                 let begins = image.geometry().cluster_start(host);
-                match image.storage().extent_at(begins).map_err(|e| self.storage_error(e))? {
+                match image.data_storage().extent_at(begins).map_err(|e| self.storage_error(e))? {
                     Some(_) => status.at_most(rest).in_hole(),
                     None => status,
                 }

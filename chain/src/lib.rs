@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod data_file;
 mod error;
 mod format;
 mod layer;
@@ -19,6 +20,6 @@ pub use error::{Error, Missing, Result};
 pub use format::{Format, UnknownFormat};
 pub use layer::Layer;
 pub use name::resolve as resolve_name;
-pub use options::OpenOptions;
+pub use options::{OpenOptions, Repair};
 pub use policy::{DEPTH_MAX_DEFAULT, Policy};
 pub use status::Status;

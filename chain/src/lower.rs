@@ -67,22 +67,24 @@ impl LowerLayers {
     }
 
     /// What is known about up to `len` bytes at `offset`; depths count from the layer above all
-    /// of these, which is the top.
-    pub(crate) fn status_at(&self, offset: u64, len: u64) -> Result<Status> {
-        let mut len = len;
+    /// of these, which is the top. The top keeps host space `reserved` for what it does not own.
+    pub(crate) fn status_at(&self, offset: u64, len: u64, reserved: Option<u64>) -> Result<Status> {
+        let (mut len, mut reserved) = (len, reserved);
         for (above, layer) in self.0.iter().enumerate() {
             let inside = layer.virtual_size().saturating_sub(offset);
             if inside == 0 {
                 // Beyond this layer's end: the layer above it answers with zeros.
-                return Ok(Status::absent(len, above));
+                return Ok(Status::absent(len, above).reserving(reserved));
             }
             len = len.min(inside);
             match layer.answer(offset, len)? {
                 Answer::Here(status) => return Ok(status.at_depth(above + 1).at_most(len)),
-                Answer::Below { len: run, .. } => len = len.min(run),
+                Answer::Below { len: run, reserved: here } => {
+                    (len, reserved) = (len.min(run), here);
+                }
             }
         }
-        Ok(Status::absent(len, self.0.len()))
+        Ok(Status::absent(len, self.0.len()).reserving(reserved))
     }
 }
 
@@ -99,7 +101,7 @@ impl Backing for LowerLayers {
         let (mut at, mut rest) = (offset, len);
         while rest > 0 {
             let status = match self.0.first() {
-                Some(first) if at < first.virtual_size() => self.status_at(at, rest),
+                Some(first) if at < first.virtual_size() => self.status_at(at, rest, None),
                 _ => return Ok(true),
             };
             let status = status.map_err(|error| Arc::new(error) as BelowError)?;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use block_io::{FileId, FileStorage, Lock, Locking, Storage, StorageExt};
 use cow_engine::Image;
-use qcow2_format::Header;
+use qcow2_format::{Header, IncompatibleFeatures};
 
 use crate::chain::Chain;
+use crate::data_file::{self, Wanted};
 use crate::error::{Error, Missing, Result};
 use crate::format::Format;
 use crate::layer::{Disk, Layer};
@@ -18,10 +19,13 @@ use crate::raw::RawDisk;
 
 /// A file of the chain, opened and locked, not yet interpreted.
 #[derive(Debug)]
-struct Found {
-    path: PathBuf,
+pub(crate) struct Found {
+    pub(crate) path: PathBuf,
     storage: Arc<dyn Storage>,
     format: Format,
+    /// Read once the file is locked; only qcow2 has one.
+    pub(crate) header: Option<Header>,
+    data_file: Option<Arc<dyn Storage>>,
 }
 
 impl Chain {
@@ -33,8 +37,14 @@ impl Chain {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self> {
         // Two writers would destroy the image: who shares by force only reads.
         let options = &options.clone().read_only(options.read_only || options.policy.force_share);
-        let top = open_top(path, options)?;
+        let mut top = open_top(path, options)?;
+        top.read_header()?;
+        repair_dirty(&mut top, options)?;
+        let writable = !options.read_only;
+        let wanted = Wanted { given: options.data_file.as_deref(), writable };
+        top.data_file = data_file::open(&top, wanted, options)?;
         let lower = if options.backing { open_lower(&top, options)? } else { Vec::new() };
+        refuse_shared_data_files(&top, &lower)?;
         let mut layers = Vec::with_capacity(lower.len());
         for found in lower {
             let engine = cow_engine::OpenOptions::new()
@@ -46,6 +56,9 @@ impl Chain {
         let mut engine = cow_engine::OpenOptions::new()
             .read_only(options.read_only)
             .l2_cache_bytes(options.l2_cache_bytes);
+        if let Some(lazy) = options.lazy_refcounts {
+            engine = engine.lazy_refcounts(lazy);
+        }
         if !lower.0.is_empty() {
             engine = engine.backing(Some(Arc::new(lower.clone())));
         }
@@ -80,7 +93,59 @@ fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
         (Format::Raw, true) => Lock::raw_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
-    Ok(Found { path: path.to_owned(), storage: Arc::new(storage), format })
+    Ok(Found::new(path.to_owned(), storage, format))
+}
+
+impl Found {
+    fn new(path: PathBuf, storage: FileStorage, format: Format) -> Self {
+        Self { path, storage: Arc::new(storage), format, header: None, data_file: None }
+    }
+
+    fn read_header(&mut self) -> Result<()> {
+        if self.format == Format::Qcow2 {
+            let header = cow_engine::read_header(&*self.storage)
+                .map_err(|source| Error::Image { layer: self.path.clone(), source })?;
+            self.header = Some(header);
+        }
+        Ok(())
+    }
+}
+
+/// Repairs a top layer that was not closed cleanly, if it is to be written and somebody can.
+fn repair_dirty(top: &mut Found, options: &OpenOptions) -> Result<()> {
+    let features = top.header.as_ref().map(|header| header.features().incompatible);
+    let dirty = features.is_some_and(|features| {
+        features.contains(IncompatibleFeatures::DIRTY)
+            && !features.contains(IncompatibleFeatures::CORRUPT)
+    });
+    let Some(repair) = options.repair.as_ref().filter(|_| dirty && !options.read_only) else {
+        return Ok(());
+    };
+    repair
+        .run(&*top.storage)
+        .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })?;
+    top.read_header()
+}
+
+/// A data file that is also a layer would be written through one and read through the other.
+fn refuse_shared_data_files(top: &Found, lower: &[Found]) -> Result<()> {
+    let layers = || core::iter::once(top).chain(lower);
+    let mut seen: Vec<FileId> = Vec::new();
+    for layer in layers() {
+        seen.extend(identity(layer)?);
+    }
+    for layer in layers() {
+        let Some(data) = &layer.data_file else { continue };
+        let refuse = |source| Error::Storage { layer: layer.path.clone(), source };
+        let Some(id) = data.identity().map_err(refuse)? else { continue };
+        if seen.contains(&id) {
+            let name = layer.header.as_ref().and_then(Header::data_file_name).unwrap_or_default();
+            let path = PathBuf::from(String::from_utf8_lossy(name).into_owned());
+            return Err(Error::DataFileInChain { layer: layer.path.clone(), path });
+        }
+        seen.push(id);
+    }
+    Ok(())
 }
 
 /// Follows the names from `top` down and returns what they lead to, nearest first.
@@ -89,7 +154,7 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
     let mut lower: Vec<Found> = Vec::new();
     loop {
         let above = lower.last().unwrap_or(top);
-        let Some(found) = open_backing(above, options)? else { return Ok(lower) };
+        let Some(mut found) = open_backing(above, options)? else { return Ok(lower) };
         if let Some(id) = identity(&found)? {
             if seen.contains(&id) {
                 return Err(Error::Loop { layer: above.path.clone(), path: found.path });
@@ -102,6 +167,9 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
         }
         // After the search for loops: on its own top the lock would only say "in use".
         lock_backing(&found, &above.path, options)?;
+        found.read_header()?;
+        let wanted = Wanted { given: None, writable: false };
+        found.data_file = data_file::open(&found, wanted, options)?;
         lower.push(found);
     }
 }
@@ -124,19 +192,15 @@ fn lock_backing(found: &Found, named_by: &Path, options: &OpenOptions) -> Result
 
 /// The backing file that a layer names, opened; `None` when it names none.
 fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
-    if above.format == Format::Raw {
-        return Ok(None);
-    }
-    let header = cow_engine::read_header(&*above.storage)
-        .map_err(|source| Error::Image { layer: above.path.clone(), source })?;
-    let Some(name) = backing_name(&above.path, &header)? else { return Ok(None) };
+    let Some(header) = &above.header else { return Ok(None) };
+    let Some(name) = backing_name(&above.path, header)? else { return Ok(None) };
     let path = name::resolve(&above.path, &name)?;
     if !options.policy.allows(&path) {
         return Err(Error::Forbidden { layer: above.path.clone(), path });
     }
     let refuse =
         |source| Error::Backing { path: path.clone(), named_by: above.path.clone(), source };
-    let format = backing_format(&above.path, &header, &name, options)?;
+    let format = backing_format(&above.path, header, &name, options)?;
     let storage = block_io::OpenOptions::new()
         .locking(locking(options.policy.locking))
         .open(&path)
@@ -145,7 +209,7 @@ fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
         Some(format) => format,
         None => probe(&storage).map_err(refuse)?,
     };
-    Ok(Some(Found { path, storage: Arc::new(storage), format }))
+    Ok(Some(Found::new(path, storage, format)))
 }
 
 fn backing_name(layer: &Path, header: &Header) -> Result<Option<String>> {
@@ -184,13 +248,13 @@ fn backing_format(
 }
 
 fn interpret(found: Found, engine: cow_engine::OpenOptions) -> Result<Layer> {
-    let Found { path, storage, format } = found;
+    let Found { path, storage, format, data_file, .. } = found;
     let disk = match format {
         Format::Raw => match RawDisk::new(storage) {
             Ok(raw) => Disk::Raw(raw),
             Err(source) => return Err(Error::Storage { layer: path, source }),
         },
-        Format::Qcow2 => match Image::open(storage, engine) {
+        Format::Qcow2 => match Image::open(storage, engine.data_file(data_file)) {
             Ok(image) => Disk::Qcow2(Box::new(image)),
             Err(source) => return Err(Error::Image { layer: path, source }),
         },
@@ -208,6 +272,6 @@ fn identity(found: &Found) -> Result<Option<FileId>> {
     found.storage.identity().map_err(|source| Error::Storage { layer: found.path.clone(), source })
 }
 
-const fn locking(on: bool) -> Locking {
+pub(crate) const fn locking(on: bool) -> Locking {
     if on { Locking::Auto } else { Locking::Off }
 }

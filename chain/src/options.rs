@@ -1,5 +1,11 @@
 //! How to open a chain.
 
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use block_io::Storage;
+
 use crate::format::Format;
 use crate::policy::Policy;
 
@@ -13,7 +19,37 @@ pub struct OpenOptions {
     pub(crate) direct: bool,
     pub(crate) ignore_syncs: bool,
     pub(crate) l2_cache_bytes: u64,
+    pub(crate) data_file: Option<PathBuf>,
+    pub(crate) lazy_refcounts: Option<bool>,
+    pub(crate) repair: Option<Repair>,
     pub(crate) policy: Policy,
+}
+
+/// Repairs the counts of an image that was not closed cleanly.
+#[derive(Clone)]
+pub struct Repair(Arc<RepairFn>);
+
+type RepairFn = dyn Fn(&dyn Storage) -> Result<(), RepairError> + Send + Sync;
+type RepairError = Box<dyn core::error::Error + Send + Sync>;
+
+impl Repair {
+    /// Wraps what repairs. It is handed the storage of the image, locked for writing, and must leave
+    /// an image whose dirty bit is clear, or fail.
+    pub fn new(
+        repair: impl Fn(&dyn Storage) -> Result<(), RepairError> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(repair))
+    }
+
+    pub(crate) fn run(&self, storage: &dyn Storage) -> Result<(), RepairError> {
+        (self.0)(storage)
+    }
+}
+
+impl fmt::Debug for Repair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Repair")
+    }
 }
 
 impl Default for OpenOptions {
@@ -35,6 +71,9 @@ impl OpenOptions {
             direct: false,
             ignore_syncs: false,
             l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
+            data_file: None,
+            lazy_refcounts: None,
+            repair: None,
             policy: Policy::new(),
         }
     }
@@ -87,6 +126,30 @@ impl OpenOptions {
     #[must_use]
     pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
         self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// The external data file of the top layer, whatever its header says about it. Without this
+    /// the header's name is followed if the [`Policy`] allows it.
+    #[must_use]
+    pub fn data_file(mut self, path: PathBuf) -> Self {
+        self.data_file = Some(path);
+        self
+    }
+
+    /// Whether refcounts of the top layer reach the disk only when it is closed, instead of what
+    /// its header says. After a crash it must be repaired before it is written again.
+    #[must_use]
+    pub const fn lazy_refcounts(mut self, lazy: bool) -> Self {
+        self.lazy_refcounts = Some(lazy);
+        self
+    }
+
+    /// What repairs a top layer that was not closed cleanly before it is opened for writing.
+    /// Without it, opening such an image for writing fails.
+    #[must_use]
+    pub fn repair_dirty(mut self, repair: Repair) -> Self {
+        self.repair = Some(repair);
         self
     }
 

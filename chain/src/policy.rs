@@ -15,6 +15,7 @@ pub struct Policy {
     pub(crate) locking: bool,
     pub(crate) force_share: bool,
     pub(crate) refuse_writers: bool,
+    pub(crate) data_files: bool,
 }
 
 impl Default for Policy {
@@ -24,7 +25,8 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// No probing, any local path, the default depth, locks as QEMU takes them.
+    /// No probing, any local backing file, no data file that only an image names, the default
+    /// depth, locks as QEMU takes them.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -34,6 +36,7 @@ impl Policy {
             locking: true,
             force_share: false,
             refuse_writers: false,
+            data_files: false,
         }
     }
 
@@ -52,7 +55,15 @@ impl Policy {
         self
     }
 
-    /// Allows backing files below this folder; once called, nowhere else. Symbolic links are
+    /// Whether the name of an external data file in a header is followed. Dangerous for images from
+    /// strangers: whoever writes to such an image writes to whatever file it names.
+    #[must_use]
+    pub const fn data_files(mut self, follow: bool) -> Self {
+        self.data_files = follow;
+        self
+    }
+
+    /// Allows backing and data files below this folder; once called, nowhere else. Symbolic links are
     /// followed before the comparison.
     #[must_use]
     pub fn allow_directory(mut self, directory: PathBuf) -> Self {
@@ -82,6 +93,11 @@ impl Policy {
     pub const fn refuse_writers(mut self, refuse_writers: bool) -> Self {
         self.refuse_writers = refuse_writers;
         self
+    }
+
+    /// Whether the name of a data file may be followed to this path.
+    pub(crate) fn allows_data_file(&self, path: &Path) -> bool {
+        self.data_files && self.allows(path)
     }
 
     /// Whether a backing file may be opened at this path. One that is missing in an allowed folder

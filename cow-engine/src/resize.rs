@@ -7,6 +7,7 @@
 //! between leave the old disk or the new one, and at worst clusters that are kept in vain.
 
 mod cut;
+mod data_file;
 mod decide;
 mod grow;
 mod l1;

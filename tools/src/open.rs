@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use qimg::check::repair_on_open;
 use qimg::engine::BackingReference;
 use tempfile::TempDir;
 
@@ -149,12 +150,8 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
         backing: Some(BackingReference { name: base, format: Some(format.to_string()) }),
         ..Default::default()
     };
-    let new = qimg::create::CreateOptions {
-        format: Format::Qcow2,
-        virtual_size: size,
-        qcow2,
-        reserve: false,
-    };
+    let new = qimg::create::CreateOptions::new(Format::Qcow2, size);
+    let new = qimg::create::CreateOptions { qcow2, ..new };
     qimg::create::create(&path, &new).map_err(|error| error.to_string())?;
     let scratch = ImageArg { path, format: Some(Format::Qcow2), ..image.clone() };
     let how = How { read_only: false, force_share: false, ..*how };
@@ -184,8 +181,10 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
         .probe(how.probe_backing)
         .locking(!image.no_locks)
         .force_share(how.force_share || image.force_share)
-        .refuse_writers(how.refuse_writers);
+        .refuse_writers(how.refuse_writers)
+        .data_files(true);
     OpenOptions::new()
+        .repair_dirty(repair_on_open())
         .format(format)
         .read_only(read_only)
         .policy(policy)
@@ -221,6 +220,7 @@ pub fn explain(error: &qimg::chain::Error) -> String {
                 _ => words,
             }
         }
+        Error::DataFile { path, source, .. } => storage_words(path, source),
         Error::Missing { what: Missing::BackingFormat, .. } => format!(
             "{error}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
              --probe-backing"

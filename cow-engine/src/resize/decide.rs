@@ -4,7 +4,7 @@ use qcow2_format::{GuestOffset, Version};
 
 use super::refusal::check_request;
 use super::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
-use crate::error::{Error, Result};
+use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
 use crate::preallocation::Preallocation;
 
@@ -41,6 +41,16 @@ impl Image {
         }
         let hidden = self.hidden_below(cluster_end, to)?;
         let mut steps = Vec::new();
+        let how = match &self.data_file {
+            Some(data) => {
+                if data.storage.len().map_err(Error::storage(Purpose::Length))? > from {
+                    steps.push(ResizeStep::CutDataFile { bytes: from, zeros_to: to });
+                }
+                // Every entry of a raw data file exists, so that it can be used alone.
+                if data.raw && how == Preallocation::Off { Preallocation::Metadata } else { how }
+            }
+            None => how,
+        };
         if self.has_mapped_from(cluster_end, to)? {
             self.check_cut(cluster_end)?;
             steps.push(ResizeStep::Cut { guest: GuestOffset::new(cluster_end) });
@@ -62,6 +72,9 @@ impl Image {
         if hidden > 0 {
             let guest = GuestOffset::new(cluster_end);
             steps.push(ResizeStep::HideBacking { guest, len: hidden });
+        }
+        if self.data_file.is_some() {
+            steps.push(ResizeStep::ExtendDataFile { bytes: to });
         }
         steps.push(ResizeStep::SwitchSize { bytes: to });
         Ok(steps)
@@ -85,12 +98,16 @@ impl Image {
     fn plan_shrinking(&mut self, to: u64) -> Result<Vec<ResizeStep>> {
         let cluster_end = to.next_multiple_of(self.geometry().cluster_bytes());
         let mut steps = vec![ResizeStep::SwitchSize { bytes: to }];
-        if self.tail_needs_zeros(to, TailOf::DiskThatShrinks)? {
+        // A data file ends with the disk.
+        if self.data_file.is_none() && self.tail_needs_zeros(to, TailOf::DiskThatShrinks)? {
             let len = cluster_end - to;
             steps.push(ResizeStep::ZeroTail { guest: GuestOffset::new(to), len });
         }
         self.check_cut(cluster_end)?;
         steps.push(ResizeStep::Cut { guest: GuestOffset::new(cluster_end) });
+        if self.data_file.is_some() {
+            steps.push(ResizeStep::CutDataFile { bytes: to, zeros_to: cluster_end });
+        }
         steps.push(ResizeStep::TrimFile);
         Ok(steps)
     }

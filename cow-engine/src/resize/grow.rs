@@ -30,6 +30,8 @@ impl Image {
                 image.write_zeroes_at(guest.get(), len, cluster_map::ZeroMode::Keep)?;
                 image.flush_all()
             }),
+            ResizeStep::CutDataFile { bytes, zeros_to } => self.cut_data_file(bytes, zeros_to),
+            ResizeStep::ExtendDataFile { bytes } => self.extend_data_file(bytes),
             ResizeStep::SwitchSize { bytes } => self.switch_size(bytes),
             ResizeStep::TrimFile => self.trim_file(),
         }

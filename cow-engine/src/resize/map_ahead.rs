@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use cluster_map::RunKind;
+use cluster_map::{Run, RunKind};
 use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Entry};
 use refcount::HostRun;
 
@@ -41,7 +41,12 @@ impl Image {
     /// host cluster: zeros are written over the zeros that are read.
     fn map_rest_of_cluster(&self, start: u64, end: u64) -> Result<()> {
         let plan = self.plan_read(start, end - start)?;
-        if plan.runs().iter().all(|run| matches!(run.kind, RunKind::Data { .. })) {
+        let has_place = |run: &Run| match run.kind {
+            RunKind::Data { .. } => true,
+            RunKind::Zero { reserved } | RunKind::Below { reserved } => reserved.is_some(),
+            RunKind::Compressed { .. } => false,
+        };
+        if plan.runs().iter().all(has_place) {
             return Ok(());
         }
         self.write_at(start, &vec![0; (end - start) as usize])
@@ -96,7 +101,7 @@ impl Image {
                 slices.push((number, self.slice_for_change(writer, guest)?));
             }
         }
-        let data = self.reserve_data(writer, reserved, guests().count() as u64, how)?;
+        let data = self.place_data(writer, reserved, start, end, how)?;
         let mut slices = slices.iter().peekable();
         for (guest, host) in guests().zip(data) {
             let place = self.slice_place(guest);
@@ -122,21 +127,24 @@ impl Image {
         let first = geometry.l1_index(GuestOffset::new(start));
         let tables = geometry.l1_index(GuestOffset::new(end - 1)) - first + 1;
         let places = self.reserve_tables(writer, reserved, tables)?;
-        let data = self.reserve_data(writer, reserved, geometry.clusters_for(end - start), how)?;
-        let before = (start / geometry.cluster_bytes()) % geometry.l2_entry_count();
-        let mut entries = std::iter::repeat_n(0, before as usize)
-            .chain(data.into_iter().map(|host| L2Entry::owned(host).bits()));
-        for run in &places {
-            let mut bytes = Vec::new();
-            let count = run.count * geometry.l2_entry_count();
-            for entry in entries.by_ref().take(count as usize) {
-                bytes.extend_from_slice(&entry.to_be_bytes());
-            }
-            bytes.resize((run.count * geometry.cluster_bytes()) as usize, 0);
-            let at = self.host(run.first)?;
-            self.storage.write_at(at.get(), &bytes).map_err(Error::storage(Purpose::L2Table))?;
+        let data = self.place_data(writer, reserved, start, end, how)?;
+        // Extended entries have an empty bitmap behind them: mapped, and nothing written yet.
+        let entry_bytes = geometry.l2_entry_bytes();
+        let mut bytes =
+            vec![0; (geometry.l2_index(GuestOffset::new(start)) * entry_bytes) as usize];
+        for host in data {
+            bytes.extend_from_slice(&L2Entry::owned(host).bits().to_be_bytes());
+            bytes.resize(bytes.len() + entry_bytes as usize - 8, 0);
         }
-        self.note_written();
+        bytes.resize((tables * geometry.cluster_bytes()) as usize, 0);
+        let mut rest = bytes.as_slice();
+        for run in &places {
+            let (bytes, behind) = rest.split_at((run.count * geometry.cluster_bytes()) as usize);
+            rest = behind;
+            let at = self.host(run.first)?;
+            self.storage.write_at(at.get(), bytes).map_err(Error::storage(Purpose::L2Table))?;
+            self.note_written();
+        }
         let tables = places.iter().flat_map(|run| run.clusters()).map(|table| self.host(table));
         let tables: Vec<HostOffset> = tables.collect::<Result<_>>()?;
         for (index, table) in (first..).zip(tables) {
@@ -166,6 +174,26 @@ impl Image {
         Ok(runs)
     }
 
+    /// Where the data of a range lies, prepared as asked: in new host clusters, or in an external
+    /// data file where it must lie.
+    fn place_data(
+        &self,
+        writer: &Writer,
+        reserved: &mut Reserved,
+        start: u64,
+        end: u64,
+        how: Preallocation,
+    ) -> Result<Vec<HostOffset>> {
+        if self.data_file.is_none() {
+            let clusters = self.geometry().clusters_for(end - start);
+            return self.reserve_data(writer, reserved, clusters, how);
+        }
+        // Behind its end, and zeros therefore: it ends where the disk did.
+        self.prepare(start, end - start, true, how)?;
+        let host = |guest: GuestOffset| HostOffset::new(guest.get());
+        Ok(self.cluster_starts(start, end).map(host).collect())
+    }
+
     /// Host clusters for guest data, prepared as asked.
     fn reserve_data(
         &self,
@@ -179,7 +207,9 @@ impl Image {
         while missing > 0 {
             let reservation = writer.allocator.reserve(&writer.map, missing)?;
             reserved.runs.push(reservation.run);
-            self.prepare(reservation, how)?;
+            let bytes = reservation.run.count * self.geometry().cluster_bytes();
+            let first = self.host(reservation.run.first)?;
+            self.prepare(first.get(), bytes, reservation.fresh, how)?;
             for cluster in reservation.run.clusters() {
                 hosts.push(self.host(cluster)?);
             }
@@ -188,12 +218,10 @@ impl Image {
         Ok(hosts)
     }
 
-    /// Makes host clusters zeros, with as much host space as asked.
-    fn prepare(&self, reservation: Reservation, how: Preallocation) -> Result<()> {
+    /// Makes host space zeros, with as much of it reserved as asked. What is fresh is zeros.
+    fn prepare(&self, start: u64, len: u64, fresh: bool, how: Preallocation) -> Result<()> {
         let during = || Error::storage(Purpose::Data);
-        let start = self.host(reservation.run.first)?.get();
-        let len = reservation.run.count * self.geometry().cluster_bytes();
-        let storage = &self.storage;
+        let storage = self.data_storage();
         if how == Preallocation::Full {
             let zeros = vec![0; len.min(ZERO_BYTES) as usize];
             let mut at = start;
@@ -203,7 +231,7 @@ impl Image {
                 at += step;
             }
         } else {
-            if !reservation.fresh && !storage.punch_hole(start, len).map_err(during())? {
+            if !fresh && !storage.punch_hole(start, len).map_err(during())? {
                 storage.write_zeroes_at(start, len).map_err(during())?;
             }
             if how == Preallocation::Falloc {
@@ -213,7 +241,7 @@ impl Image {
                 storage.set_len(start + len).map_err(during())?;
             }
         }
-        self.note_written();
+        self.note_data_written();
         Ok(())
     }
 

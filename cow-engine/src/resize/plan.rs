@@ -47,6 +47,19 @@ pub enum ResizeStep {
         /// What is done to the host clusters.
         how: Preallocation,
     },
+    /// The external data file ends with the smaller disk. One of fixed length, such as a device,
+    /// becomes zeros behind it instead.
+    CutDataFile {
+        /// Where it ends.
+        bytes: u64,
+        /// Up to where it becomes zeros if it cannot end there.
+        zeros_to: u64,
+    },
+    /// The external data file becomes as long as the larger disk.
+    ExtendDataFile {
+        /// Where it ends.
+        bytes: u64,
+    },
     /// New clusters hide what the backing file has there.
     HideBacking {
         /// First guest byte.
@@ -119,6 +132,12 @@ impl fmt::Display for ResizeStep {
                 "hide the backing file at guest {guest}+{len:#x}\n    \
                  tables and counts up, sync, entries, sync"
             ),
+            Self::CutDataFile { bytes, .. } => {
+                write!(f, "cut the data file behind {bytes:#x}\n    length, sync")
+            }
+            Self::ExtendDataFile { bytes } => {
+                write!(f, "extend the data file to {bytes:#x}\n    length, sync")
+            }
             Self::SwitchSize { bytes } => {
                 write!(f, "switch the size to {bytes:#x}\n    header 0x18+0x8, sync")
             }

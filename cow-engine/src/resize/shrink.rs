@@ -12,11 +12,15 @@ impl Image {
                 ResizeStep::SwitchSize { bytes } => self.switch_size(bytes)?,
                 ResizeStep::ZeroTail { guest, .. } => self.zero_tail(guest.get())?,
                 ResizeStep::Cut { guest } => self.cut(guest.get())?,
+                ResizeStep::CutDataFile { bytes, zeros_to } => {
+                    self.cut_data_file(bytes, zeros_to)?;
+                }
                 ResizeStep::TrimFile => self.trim_file()?,
                 ResizeStep::MoveL1Table { .. }
                 | ResizeStep::MapAhead { .. }
+                | ResizeStep::ExtendDataFile { .. }
                 | ResizeStep::HideBacking { .. } => {
-                    return Err(Error::Plan { reason: "a disk that shrinks needs no new tables" });
+                    return Err(Error::Plan { reason: "a disk that shrinks needs nothing new" });
                 }
             }
         }

@@ -12,4 +12,6 @@ mod images;
 mod test_backing;
 
 mod crash;
+mod faults;
 mod histories;
+mod plans;

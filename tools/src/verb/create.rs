@@ -215,5 +215,5 @@ fn guess(path: &Path, name: &str) -> String {
 }
 
 fn write_image(path: &Path, new: &CreateOptions) -> Result<(), String> {
-    create(path, new).map_err(|error| settings::words(path, &error))
+    create(path, new).map_err(|error| settings::words(path, new.format, &error))
 }

@@ -111,8 +111,7 @@ fn build(
             }),
             ..Qcow2Options::default()
         };
-        let virtual_size = base.size();
-        let new = CreateOptions { format: Format::Qcow2, virtual_size, qcow2, reserve: false };
+        let new = CreateOptions { qcow2, ..CreateOptions::new(Format::Qcow2, base.size()) };
         create(&path, &new).map_err(|error| Failure::new(format!("{name}: {error}")))?;
         let chain = open(&path, false)?;
         let changes = history.next_changes();

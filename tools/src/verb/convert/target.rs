@@ -57,6 +57,7 @@ impl Target {
             target_is_zero: self.backing.is_none() && (self.fresh || args.target_is_zero),
             target_backing: self.backing,
             compress: args.compress,
+            compression_level: args.compression_level,
             salvage: args.salvage,
         }
     }
@@ -114,7 +115,8 @@ fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {
         Failure::new(format!("{}: error while converting {format}: {reason}", image.name))
     };
     let new = settings::create_options(plan.target_format, &options).map_err(refuse)?;
-    create(&image.path, &new).map_err(|error| refuse(settings::words(&image.path, &error)))
+    create(&image.path, &new)
+        .map_err(|error| refuse(settings::words(&image.path, new.format, &error)))
 }
 
 /// Bytes of the units the target allocates; 1 for raw files.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use qimg::chain::{Chain, Format, OpenOptions};
 use qimg::check::{CheckOptions, check};
 use qimg::convert::{ConvertOptions, convert};
-use qimg::create::{CreateOptions, Qcow2Options, create};
+use qimg::create::{CreateOptions, create};
 
 use super::base::Base;
 use super::history::History;
@@ -98,13 +98,7 @@ fn flatten(folder: &Path, top: &Path, size: u64) -> Result<PathBuf, Failure> {
         Failure::new(format!("the chain cannot be flattened: {error}"))
     };
     let flat = folder.join("flat.raw");
-    let new = CreateOptions {
-        format: Format::Raw,
-        virtual_size: size,
-        qcow2: Qcow2Options::default(),
-        reserve: false,
-    };
-    create(&flat, &new).map_err(|error| failed(&error))?;
+    create(&flat, &CreateOptions::new(Format::Raw, size)).map_err(|error| failed(&error))?;
     let target = Chain::open(&flat, &OpenOptions::new().format(Format::Raw))
         .map_err(|error| failed(&error))?;
     let options =

@@ -1,0 +1,131 @@
+//! Failing host calls while a disk is resized: it has one size or the other, with the right bytes;
+//! what failed can be asked for again, unless the header is in doubt.
+
+use std::sync::Arc;
+
+use block_io::{MemoryStorage, Storage};
+use cow_engine::{Backing, Error, Image, OpenOptions, Preallocation, ResizeOptions};
+use testkit::{CallSet, Fault, FaultStorage, ModelDisk, Pattern, fail_each_call};
+
+use crate::census;
+use crate::images::{self, memory, read_all};
+use crate::test_backing::TestBacking;
+
+/// A disk with data at its end, in the middle of a cluster, over a longer layer.
+struct Start {
+    storage: MemoryStorage,
+    below: Vec<u8>,
+    model: ModelDisk,
+}
+
+fn start(below: usize) -> Start {
+    const SIZE: u64 = (100 << 10) + 512;
+    let storage = memory(SIZE, 10);
+    let below = Pattern::new(99).bytes(0, below);
+    let mut model = ModelDisk::from_bytes(below.clone()).overlay(SIZE as usize);
+    let image = images::open_over(&storage, backing(&below));
+    for (offset, len) in [(0, 30 << 10), (70 << 10, 5000), (99 << 10, 1500)] {
+        let bytes = Pattern::new(offset + 1).bytes(offset, len);
+        image.write_at(offset, &bytes).unwrap();
+        model.write(offset, &bytes);
+    }
+    image.close().unwrap();
+    Start { storage: (*storage).clone(), below, model }
+}
+
+fn backing(below: &[u8]) -> Option<Arc<dyn Backing>> {
+    (!below.is_empty()).then(|| Arc::new(TestBacking::new(below.to_vec())) as Arc<dyn Backing>)
+}
+
+fn open(storage: Arc<dyn Storage>, start: &Start) -> Result<Image, Error> {
+    Image::open(storage, OpenOptions::new().backing(backing(&start.below)))
+}
+
+#[track_caller]
+fn assert_either(image: &Image, before: &ModelDisk, after: &ModelDisk) {
+    let found = read_all(image);
+    let right = found == before.bytes() || found == after.bytes();
+    assert!(right, "a disk of {} bytes shows wrong ones", found.len());
+}
+
+fn scenario(
+    storage: &Arc<FaultStorage<MemoryStorage>>,
+    start: &Start,
+    size: u64,
+    how: Preallocation,
+) {
+    let options = ResizeOptions::new().shrink(true).preallocation(how);
+    let mut after = start.model.clone();
+    after.resize(size as usize);
+    let Ok(mut image) = open(Arc::<FaultStorage<_>>::clone(storage), start) else { return };
+    let result = image.resize(size, options);
+    if let Err(error) = &result {
+        assert!(storage.fired() > 0 && matches!(error, Error::Storage { .. }), "{error}");
+    }
+    storage.heal();
+    assert_either(&image, &start.model, &after);
+    // Once more: it works, or nothing does any more.
+    let again = if image.virtual_size() == size {
+        result.and_then(|()| image.flush())
+    } else {
+        image.resize(size, options)
+    };
+    let given_up = image.flush().is_err();
+    assert!(again.is_ok() || given_up || image.virtual_size() == size, "{again:?}");
+    if !given_up {
+        image.write_at(0, &[1; 512]).unwrap();
+        image.write_at(0, &start.model.bytes()[..512]).unwrap();
+        assert_eq!(read_all(&image), after.bytes());
+    }
+    let closed = image.close();
+    assert!(closed.is_err() == given_up);
+    let left = images::bytes(storage.inner());
+    let leaks = census::assert_no_loss(&left);
+    assert!(leaks == 0 || given_up, "{leaks} clusters leak");
+    let mut image = open(Arc::new(MemoryStorage::from(&left[..])), start).unwrap();
+    assert_either(&image, &start.model, &after);
+    let options = if image.virtual_size() == size { ResizeOptions::new() } else { options };
+    image.resize(size, options).unwrap();
+    assert_eq!(read_all(&image), after.bytes());
+}
+
+fn fail_each(fault: impl Fn(u64) -> Fault + Copy) {
+    for below in [0, 130 << 10] {
+        let start = start(below);
+        for (size, how) in [
+            (300 << 10, Preallocation::Off),
+            ((150 << 10) + 512, Preallocation::Metadata),
+            (150 << 10, Preallocation::Falloc),
+            (120 << 10, Preallocation::Full),
+            ((20 << 10) + 512, Preallocation::Off),
+            ((70 << 10) + 512, Preallocation::Off),
+        ] {
+            let play = |storage: &Arc<FaultStorage<MemoryStorage>>| {
+                scenario(storage, &start, size, how);
+            };
+            let runs = fail_each_call(|| start.storage.clone(), fault, play);
+            assert!(runs > 3, "{runs} calls could fail");
+        }
+    }
+}
+
+#[test]
+fn each_call_fails_once() {
+    fail_each(|nth| Fault::nth(nth, CallSet::ALL));
+}
+
+#[test]
+fn the_disk_runs_full() {
+    fail_each(|nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting());
+}
+
+#[test]
+fn each_change_is_half_done() {
+    // Fields of the header lie within a sector, which is written whole or not at all.
+    let changes = CallSet::of(&[testkit::Call::WriteZeroes, testkit::Call::Allocate]);
+    fail_each_call(
+        || start(0).storage,
+        |nth| Fault::nth(nth, changes).partial(),
+        |storage| scenario(storage, &start(0), 150 << 10, Preallocation::Falloc),
+    );
+}
