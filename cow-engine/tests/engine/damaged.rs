@@ -8,10 +8,15 @@ use cow_engine::{Area, Class, Error, Image, OpenOptions, ZeroMode};
 use qcow2_format::{HostOffset, Version};
 use testkit::Rng;
 
-use crate::images::{L1_TABLE, REFCOUNT_BLOCK, bytes, l2_entry_at, memory, open, poke, read};
+use crate::images::{
+    L1_TABLE, REFCOUNT_BLOCK, assert_only_marked, bytes, l2_entry_at, memory, open, poke, read,
+};
 use crate::test_backing::BrokenBacking;
 
 const CLUSTER: u64 = 65536;
+
+/// Something that is tried with an image.
+type Attempt = fn(&Image) -> Result<(), Error>;
 const COPIED: u64 = 1 << 63;
 
 /// An image with data in its first two clusters, at 0x50000 and 0x60000.
@@ -173,30 +178,35 @@ fn trap_86_data_never_goes_over_metadata() {
             };
             assert_eq!((host, found), (HostOffset::new(target), owner));
             image.close().unwrap();
-            assert!(bytes(&*storage) == before, "CE-4: something was written");
+            assert_only_marked(&*storage, &before, "CE-4");
+            // Found once, the damage keeps everybody from writing.
+            let again = try_open(&storage, false).unwrap_err();
+            assert!(matches!(again, Error::MarkedCorrupt), "{again}");
         }
     }
 }
 
 #[test]
 fn metadata_is_never_given_up_because_an_entry_says_so() {
+    let attempts: [Attempt; 4] = [
+        |image| image.write_at(0, &[9; 512]),
+        |image| image.write_zeroes_at(0, CLUSTER, ZeroMode::Unmap),
+        |image| image.write_zeroes_at(0, CLUSTER, ZeroMode::Keep),
+        |image| image.discard_at(0, CLUSTER),
+    ];
     for target in [0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000] {
         for flags in [0, COPIED, 1 << 62] {
-            let storage = written();
-            poke(&*storage, l2_entry_at(&*storage, 0), |_| target | flags);
-            let before = bytes(&*storage);
-            let image = open(&storage);
-            let attempts = [
-                image.write_at(0, &[9; 512]),
-                image.write_zeroes_at(0, CLUSTER, ZeroMode::Unmap),
-                image.discard_at(0, CLUSTER),
-            ];
             for attempt in attempts {
+                let storage = written();
+                poke(&*storage, l2_entry_at(&*storage, 0), |_| target | flags);
+                let before = bytes(&*storage);
+                let image = open(&storage);
+                let attempt = attempt(&image);
                 let refused = matches!(attempt, Err(Error::Overlap { claimant: Area::Data, .. }));
                 assert!(refused, "{target:#x} {flags:#x}: {attempt:?}");
+                image.close().unwrap();
+                assert_only_marked(&*storage, &before, "CE-4");
             }
-            image.close().unwrap();
-            assert!(bytes(&*storage) == before, "CE-4: something was given up");
         }
     }
 }
@@ -232,7 +242,7 @@ fn counts_that_call_a_table_free() {
         assert!(matches!(image.flush(), Err(Error::Poisoned(_))));
         assert_eq!(read(&image, 0, 512), [1; 512], "reads go on");
         drop(image);
-        assert!(bytes(&*storage) == before);
+        assert_only_marked(&*storage, &before, "CE-4");
     }
 }
 
@@ -251,7 +261,7 @@ fn the_header_is_never_handed_out() {
     let before = bytes(&*storage);
     let error = open(&storage).write_at(0x8_0000, &[9; 512]).unwrap_err();
     assert!(matches!(error, Error::Refcount(refcount::Error::HeaderFree)), "{error}");
-    assert!(bytes(&*storage) == before);
+    assert_only_marked(&*storage, &before, "CE-4");
 }
 
 #[test]
@@ -276,7 +286,7 @@ fn an_absent_block_over_tables_is_not_made() {
     assert!(matches!(error, Error::Overlap { claimant: Area::RefcountBlock, .. }), "{error}");
     assert!(matches!(image.flush(), Err(Error::Poisoned(_))));
     drop(image);
-    assert!(bytes(&*storage) == before, "the block was written over the table");
+    assert_only_marked(&*storage, &before, "the block was written over the table");
 }
 
 #[test]
@@ -305,20 +315,33 @@ fn trap_18_zero_flag_in_version_2() {
     let image = open(&storage);
     let error = image.read_at(0, &mut [0; 4]).unwrap_err();
     insta::assert_snapshot!(error, @"L2 table entry 0x8000000000050001 for guest offset 0x0: zero flag in a version 2 image");
-    assert!(matches!(image.write_at(0, &[1; 4]), Err(Error::Entry(_))));
-    assert!(matches!(image.write_zeroes_at(0, 512, ZeroMode::Keep), Err(Error::Entry(_))));
-    // Its neighbours are not touched by that.
-    image.write_at(CLUSTER, &[1; 4]).unwrap();
+    // Version 2 has no place for a mark, but this image takes no more writes.
+    assert!(matches!(image.write_at(CLUSTER, &[1; 4]), Err(Error::Poisoned(_))));
+    image.close().unwrap();
+    let writes: [Attempt; 2] =
+        [|image| image.write_at(0, &[1; 4]), |image| image.write_zeroes_at(0, 512, ZeroMode::Keep)];
+    for write in writes {
+        let image = open(&storage);
+        // Its neighbours are not touched by that.
+        image.write_at(CLUSTER, &[1; 4]).unwrap();
+        assert!(matches!(write(&image), Err(Error::Entry(_))));
+        image.close().unwrap();
+    }
 }
 
 #[test]
 fn a_data_cluster_that_is_not_aligned() {
     let storage = written();
     poke(&*storage, l2_entry_at(&*storage, 0), |_| 0x5_0200 | COPIED);
+    let before = bytes(&*storage);
     let image = open(&storage);
-    assert!(matches!(image.read_at(0, &mut [0; 4]), Err(Error::Entry(_))));
     assert!(matches!(image.write_at(0, &[1; 4]), Err(Error::Entry(_))));
+    assert!(matches!(image.read_at(0, &mut [0; 4]), Err(Error::Entry(_))));
     assert_eq!(read(&image, CLUSTER, 4), [1; 4]);
+    image.close().unwrap();
+    assert_only_marked(&*storage, &before, "nobody knows where to write");
+    let image = try_open(&storage, true).unwrap();
+    assert!(matches!(image.read_at(0, &mut [0; 4]), Err(Error::Entry(_))));
 }
 
 #[test]

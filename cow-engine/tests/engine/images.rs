@@ -105,3 +105,17 @@ pub(crate) fn check_content(storage: &dyn Storage, expected: &[u8]) {
     let raw = folder.write("expected.raw", expected);
     Qemu::assert_same(("raw", &raw), ("qcow2", &image));
 }
+
+/// The file is as it was, but that it says now that it is damaged, if its version can.
+#[track_caller]
+pub(crate) fn assert_only_marked(storage: &dyn Storage, before: &[u8], what: &str) {
+    let mut expected = before.to_vec();
+    if expected[7] == 3 {
+        // Bit 1 of the incompatible features at bytes 72 to 79.
+        expected[79] |= 2;
+    }
+    let found = bytes(storage);
+    assert_eq!(found.len(), expected.len(), "{what}: the file has another length");
+    let change = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+    assert_eq!(change, None, "{what}: the first byte that has changed");
+}

@@ -46,18 +46,10 @@ fn only_readable(storage: &Arc<MemoryStorage>, class: Class) -> String {
 }
 
 #[test]
-fn extended_l2() {
+fn external_data_file_that_nobody_gave() {
     for read_only in [false, true] {
-        let text = refused(&fixture("extended-l2.qcow2"), read_only, Class::Unsupported);
-        assert_eq!(text, "extended L2 entries (subclusters) are not supported yet");
-    }
-}
-
-#[test]
-fn external_data_file() {
-    for read_only in [false, true] {
-        let text = refused(&fixture("data-file.qcow2"), read_only, Class::Unsupported);
-        assert_eq!(text, "an external data file is not supported yet");
+        let text = refused(&fixture("data-file.qcow2"), read_only, Class::Caller);
+        assert!(text.contains("data-file.raw"), "{text}");
     }
 }
 
@@ -70,31 +62,62 @@ fn encrypted_images_never_open_as_plain() {
 }
 
 #[test]
-fn internal_snapshots_on_write() {
-    let text = only_readable(&fixture("internal-snapshot.qcow2"), Class::Unsupported);
-    insta::assert_snapshot!(text, @"internal snapshots are not supported for writing yet, open the image read-only");
-}
-
-#[test]
 fn bitmaps_on_write() {
     let text = only_readable(&fixture("bitmap.qcow2"), Class::Unsupported);
     insta::assert_snapshot!(text, @"persistent bitmaps are not supported for writing yet, open the image read-only");
 }
 
 #[test]
-fn other_refcount_widths_on_write() {
-    let text = only_readable(&fixture("refcount-1.qcow2"), Class::Unsupported);
-    insta::assert_snapshot!(text, @"1-bit refcounts are not supported for writing yet, open the image read-only");
-    let text = only_readable(&fixture("refcount-64.qcow2"), Class::Unsupported);
-    insta::assert_snapshot!(text, @"64-bit refcounts are not supported for writing yet, open the image read-only");
+fn trap_61_bitmaps_that_another_writer_has_outdated() {
+    let storage = fixture("bitmap.qcow2");
+    let check = |storage: &MemoryStorage| {
+        let folder = testkit::Folder::new();
+        let path = folder.write("image.qcow2", &bytes(storage));
+        testkit::Qemu::img(["check", "-f", "qcow2", path.to_str().unwrap()])
+    };
+    assert_eq!(check(&storage).code, Some(0));
+    // What any writer does that knows nothing of bitmaps.
+    poke(&*storage, 88, |word| word & !1);
+    let leaks = check(&storage);
+    assert_eq!(leaks.code, Some(3), "{leaks:?}");
+    assert!(leaks.stdout.contains("\n4 leaked clusters"), "{leaks:?}");
+    let before = bytes(&*storage);
+    let image = open(&storage);
+    image.write_at(0, &[9; 512]).unwrap();
+    image.close().unwrap();
+    assert_eq!(word(&*storage, 88), 0, "nobody vouches for them again");
+    assert!(bytes(&*storage)[..4096] == before[..4096], "the extension stays");
+    let after = check(&storage);
+    assert_eq!(after.code, Some(3), "{after:?}");
+    assert!(after.stdout.contains("\n4 leaked clusters"), "not more: {after:?}");
+    assert!(after.stderr.contains("a program lacking bitmap support"), "{}", after.stderr);
+}
+
+#[test]
+fn trap_9_unknown_extensions_survive() {
+    let storage = memory(1 << 20, 16);
+    let mut header = bytes(&*storage)[..0x1_0000].to_vec();
+    // In place of the end marker: an empty extension, one of five bytes, the end.
+    let end = 112 + 8 + word(&*storage, 112) as u32 as usize;
+    assert_eq!(header[end..end + 8], [0; 8], "the feature names are the only extension");
+    header[end..end + 4].copy_from_slice(&0x1234_5678_u32.to_be_bytes());
+    header[end + 8..end + 16].copy_from_slice(&[0x12, 0x34, 0x56, 0x79, 0, 0, 0, 5]);
+    header[end + 16..end + 21].copy_from_slice(b"kept!");
+    storage.write_at(0, &header).unwrap();
+    poke(&*storage, 88, |_| 1 << 9);
+    let image = open(&storage);
+    assert_eq!(image.header().extensions().count(), 3);
+    image.write_at(0, &[9; 512]).unwrap();
+    image.close().unwrap();
+    assert!(bytes(&*storage)[..0x1_0000] == header, "only the autoclear bit, set after it, goes");
 }
 
 #[test]
 fn trap_83_dirty_images_on_write() {
     let storage = memory(1 << 20, 16);
     poke(&*storage, 72, |word| word | 1);
-    let text = only_readable(&storage, Class::Unsupported);
-    insta::assert_snapshot!(text, @"the dirty bit (image not cleanly shut down, refcounts may be too low) is not supported for writing yet, open the image read-only");
+    let text = only_readable(&storage, Class::Corrupt);
+    insta::assert_snapshot!(text, @"header: incompatible_features bit 0 says the image was not closed cleanly, open it read-only or repair it with check -r all");
 }
 
 #[test]
