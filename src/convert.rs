@@ -42,6 +42,8 @@ pub struct ConvertOptions {
     /// Compress every cluster of a qcow2 target. Clusters are then written in guest order, one
     /// packed behind the other.
     pub compress: bool,
+    /// Level of the compression: 2 to 9 for zlib, 1 to 19 for zstd, `None` for the default.
+    pub compression_level: Option<i32>,
     /// Go on after read errors, with zeros in their place.
     pub salvage: bool,
 }
@@ -55,6 +57,7 @@ impl Default for ConvertOptions {
             target_is_zero: false,
             target_backing: None,
             compress: false,
+            compression_level: None,
             salvage: false,
         }
     }

@@ -106,8 +106,17 @@ impl Chain {
     /// # Errors
     /// The top layer is raw, or its compression type is compiled out.
     pub fn compressor(&self) -> Result<Compressor> {
+        self.compressor_with_level(None)
+    }
+
+    /// A compressor for clusters of the top layer at a level: 2 to 9 for deflate, 1 to 19 for zstd,
+    /// `None` for the default.
+    ///
+    /// # Errors
+    /// The top layer is raw, its compression type is compiled out or has no such level.
+    pub fn compressor_with_level(&self, level: Option<i32>) -> Result<Compressor> {
         let top = self.top();
-        self.top_image()?.compressor().map_err(|e| top.image_error(e))
+        self.top_image()?.compressor_with_level(level).map_err(|e| top.image_error(e))
     }
 
     /// Stores what a [`Compressor`] made of the cluster at `offset` in the top layer.

@@ -179,13 +179,10 @@ impl core::error::Error for Error {
     }
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Error {
+    /// What can go wrong with external data files.
+    fn fmt_data_file(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Storage { layer, source } => write!(f, "'{}': {source}", layer.display()),
-            Self::Backing { path, named_by, source } => {
-                write!(f, "backing file '{}' of '{}': {source}", path.display(), named_by.display())
-            }
             Self::DataFile { path, named_by, source } => {
                 write!(f, "data file '{}' of '{}': {source}", path.display(), named_by.display())
             }
@@ -201,6 +198,21 @@ impl fmt::Display for Error {
                 layer.display(),
                 path.display()
             ),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Storage { layer, source } => write!(f, "'{}': {source}", layer.display()),
+            Self::Backing { path, named_by, source } => {
+                write!(f, "backing file '{}' of '{}': {source}", path.display(), named_by.display())
+            }
+            Self::DataFile { .. }
+            | Self::ForbiddenDataFile { .. }
+            | Self::DataFileInChain { .. } => self.fmt_data_file(f),
             Self::Repair { layer, source } => {
                 write!(f, "'{}': could not repair dirty image: {source}", layer.display())
             }

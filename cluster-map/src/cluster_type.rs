@@ -58,6 +58,8 @@ impl ClusterType {
             return fail(Fault::ExternalDataElsewhere);
         }
         Ok(match (entry.has_zero_flag(), exists) {
+            // Nobody else can have this place: whether it is reserved is not told apart.
+            (true, true) if at_zero => Self::ZeroPlain,
             (true, true) => Self::ZeroAllocated { host },
             (true, false) => Self::ZeroPlain,
             (false, true) => Self::Normal { host },

@@ -60,15 +60,17 @@ pub struct Subclusters {
 }
 
 impl Subclusters {
-    /// Checks an extended entry as a whole. Bit 0 of the descriptor has no meaning here and is
-    /// ignored; so is the bitmap of a compressed cluster, which should be empty.
+    /// Checks an extended entry as a whole. Bit 0 of a standard descriptor has no meaning here and
+    /// is ignored; so is the bitmap of a compressed cluster, which should be empty.
     ///
     /// # Errors
     /// A subcluster is said to be both allocated and zero, or allocated without host space; or
     /// the descriptor itself means nothing.
     pub fn classify(dialect: Dialect, guest: GuestOffset, mapping: Mapping) -> Result<Self, Error> {
         let Mapping { entry, bitmap } = mapping;
-        let cluster = ClusterType::classify(dialect, guest, entry.with_zero_flag(false))?;
+        // Of a compressed descriptor bit 0 is a bit of the host offset.
+        let meant = if entry.is_compressed() { entry } else { entry.with_zero_flag(false) };
+        let cluster = ClusterType::classify(dialect, guest, meant)?;
         let fail = |fault| Err(Error { guest, entry, fault });
         match cluster {
             ClusterType::Normal { .. } if bitmap.allocated() & bitmap.zero() != 0 => {

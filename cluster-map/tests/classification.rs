@@ -139,7 +139,7 @@ fn trap_63_external_data_lies_where_the_guest_sees_it() {
     let first =
         |bits| ClusterType::classify(dialect, GuestOffset::ZERO, L2Entry::from_bits(bits)).unwrap();
     assert_eq!(first(1 << 63), ClusterType::Normal { host: HostOffset::ZERO });
-    assert_eq!(first(1 << 63 | 1), ClusterType::ZeroAllocated { host: HostOffset::ZERO });
+    assert_eq!(first(1 << 63 | 1), ClusterType::ZeroPlain);
     // A new cluster has but one place.
     let decision = WriteDecision::decide(dialect, GUEST, Mapping::UNALLOCATED, 0..512);
     let Ok(WriteDecision::NewCluster(write)) = decision else { panic!("{decision:?}") };

@@ -58,6 +58,10 @@ fn bit_0_of_the_descriptor_has_no_meaning() {
     let with = classify(HOST | COPIED | 1, L2Bitmap::ALL_ALLOCATED).unwrap();
     let without = classify(HOST | COPIED, L2Bitmap::ALL_ALLOCATED).unwrap();
     assert_eq!(with, without);
+    // Compressed clusters begin at any byte.
+    let odd = classify(COMPRESSED | 0x5_0001, L2Bitmap::EMPTY).unwrap().kind(0);
+    let SubclusterType::Compressed(descriptor) = odd else { panic!("{odd:?}") };
+    assert_eq!(descriptor.host_offset().get(), 0x5_0001);
     let zero_flag_alone = classify(1, L2Bitmap::EMPTY).unwrap();
     assert_eq!(zero_flag_alone.kind(0), SubclusterType::UnallocatedPlain);
 }

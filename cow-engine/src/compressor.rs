@@ -2,6 +2,8 @@
 //! many threads can do it at once.
 
 use core::fmt::Debug;
+#[cfg(any(feature = "deflate", feature = "zstd"))]
+use core::ops::RangeInclusive;
 
 use qcow2_format::CompressionType;
 
@@ -9,14 +11,23 @@ use qcow2_format::CompressionType;
 use crate::compression::Deflater;
 #[cfg(feature = "zstd")]
 use crate::compression::Squeezer;
-use crate::error::{Error, Feature, Result};
+#[cfg(not(all(feature = "deflate", feature = "zstd")))]
+use crate::error::Feature;
+use crate::error::{Error, Result};
 
 /// Level of deflate whose ratio is that of the reference implementation.
 #[cfg(feature = "deflate")]
-const DEFLATE_LEVEL: u32 = 6;
+const DEFLATE_LEVEL: i32 = 6;
+/// Levels of deflate. Below them the library's fast path has been seen to give up on tight output
+/// buffers.
+#[cfg(feature = "deflate")]
+const DEFLATE_LEVELS: RangeInclusive<i32> = 2..=9;
 /// Level of zstd that the reference implementation uses.
 #[cfg(feature = "zstd")]
 const ZSTD_LEVEL: i32 = 3;
+/// Levels of zstd. Those above are for what is much larger than a cluster.
+#[cfg(feature = "zstd")]
+const ZSTD_LEVELS: RangeInclusive<i32> = 1..=19;
 
 /// Compresses clusters of one image; make one per thread.
 #[derive(Debug)]
@@ -53,7 +64,21 @@ impl Compressor {
     /// # Errors
     /// The type is compiled out.
     pub fn new(compression: CompressionType, cluster_bytes: u64) -> Result<Self> {
-        let method = method(compression)?;
+        Self::with_level(compression, cluster_bytes, None)
+    }
+
+    /// A compressor of this type at a level: 2 to 9 for deflate, 1 to 19 for zstd; `None` means the
+    /// default, which is that of the reference implementation (6 and 3). Higher levels are slower
+    /// and find more; readers do not care.
+    ///
+    /// # Errors
+    /// The type is compiled out, or has no such level.
+    pub fn with_level(
+        compression: CompressionType,
+        cluster_bytes: u64,
+        level: Option<i32>,
+    ) -> Result<Self> {
+        let method = method(compression, level)?;
         // A blob must save at least a byte, or the cluster is stored as it is.
         let room = usize::try_from(cluster_bytes.saturating_sub(1)).unwrap_or(0);
         Ok(Self { compression, cluster_bytes, method, blob: vec![0; room] })
@@ -74,20 +99,39 @@ impl Compressor {
     }
 }
 
-fn method(compression: CompressionType) -> Result<Box<dyn Method>> {
+#[cfg_attr(
+    not(any(feature = "deflate", feature = "zstd")),
+    expect(unused_variables, reason = "without any compressor nobody asks for a level")
+)]
+fn method(compression: CompressionType, level: Option<i32>) -> Result<Box<dyn Method>> {
     match compression {
         #[cfg(feature = "deflate")]
-        CompressionType::Deflate => Ok(Box::new(Deflater::new(DEFLATE_LEVEL))),
+        CompressionType::Deflate => {
+            let level = level.unwrap_or(DEFLATE_LEVEL);
+            match u32::try_from(level) {
+                Ok(value) if DEFLATE_LEVELS.contains(&level) => Ok(Box::new(Deflater::new(value))),
+                _ => Err(no_such_level(level, "2 to 9 for zlib")),
+            }
+        }
         #[cfg(feature = "zstd")]
-        CompressionType::Zstd => match Squeezer::new(ZSTD_LEVEL) {
-            Some(squeezer) => Ok(Box::new(squeezer)),
-            None => Err(unsupported(compression)),
-        },
+        CompressionType::Zstd => {
+            let level = level.unwrap_or(ZSTD_LEVEL);
+            match Squeezer::new(level).filter(|_| ZSTD_LEVELS.contains(&level)) {
+                Some(squeezer) => Ok(Box::new(squeezer)),
+                None => Err(no_such_level(level, "1 to 19 for zstd")),
+            }
+        }
         #[cfg(not(all(feature = "deflate", feature = "zstd")))]
         _ => Err(unsupported(compression)),
     }
 }
 
+#[cfg(any(feature = "deflate", feature = "zstd"))]
+fn no_such_level(level: i32, allowed: &'static str) -> Error {
+    Error::Option { name: "compression level", found: level.to_string(), allowed }
+}
+
+#[cfg(not(all(feature = "deflate", feature = "zstd")))]
 const fn unsupported(compression: CompressionType) -> Error {
     let feature = match compression {
         CompressionType::Deflate => Feature::Deflate,

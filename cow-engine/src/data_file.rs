@@ -46,6 +46,13 @@ impl Image {
         self.data_file.as_ref().map_or(&self.storage, |data| &data.storage)
     }
 
+    /// Whether the data file is a raw image of its own. Overlapping requests must then not pass each
+    /// other, not even where no entry changes: what one writes and another makes zeros has to come
+    /// out the same in both views.
+    pub(crate) fn keeps_a_raw_image(&self) -> bool {
+        self.data_file.as_ref().is_some_and(|data| data.raw)
+    }
+
     /// Makes the touched bytes zeros in a data file that is a raw image. Before the entry says
     /// so: a crash in between leaves zeros that were asked for.
     pub(crate) fn zero_data_file(&self, touched: Touched, mode: ZeroMode) -> Result<()> {

@@ -40,7 +40,7 @@ impl Packer {
             return Ok(None);
         }
         let compressor = target
-            .compressor()
+            .compressor_with_level(options.compression_level)
             .map_err(|source| ConvertError::Write { offset: 0, source: Arc::new(source) })?;
         let cluster_bytes = units.cluster as usize; // at most 2 MiB
         Ok(Some(Self { compressor, cluster_bytes, sparse: options.sparse != 0 }))

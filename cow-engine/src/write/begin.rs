@@ -58,7 +58,9 @@ impl Image {
             _in_flight: None,
             _pin: pin,
         };
-        if let Some(runs) = self.plan_in_place(writer, offset, len)? {
+        if !self.keeps_a_raw_image()
+            && let Some(runs) = self.plan_in_place(writer, offset, len)?
+        {
             pending.plan.runs = runs;
             return Ok(pending);
         }

@@ -15,7 +15,17 @@ impl Image {
     /// # Errors
     /// The type is compiled out.
     pub fn compressor(&self) -> Result<Compressor> {
-        Compressor::new(self.compression_type(), self.geometry().cluster_bytes())
+        self.compressor_with_level(None)
+    }
+
+    /// A compressor for this image's compression type at a level, as for
+    /// [`Compressor::with_level`].
+    ///
+    /// # Errors
+    /// The type is compiled out, or has no such level.
+    pub fn compressor_with_level(&self, level: Option<i32>) -> Result<Compressor> {
+        let cluster_bytes = self.geometry().cluster_bytes();
+        Compressor::with_level(self.compression_type(), cluster_bytes, level)
     }
 
     /// Compresses and writes one or more whole clusters; the last one of the disk may be shorter

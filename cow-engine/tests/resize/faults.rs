@@ -9,7 +9,7 @@ use testkit::{CallSet, Fault, FaultStorage, ModelDisk, Pattern, fail_each_call};
 
 use crate::census;
 use crate::images::{self, memory, read_all};
-use crate::test_backing::TestBacking;
+use crate::test_backing::{BrokenBacking, TestBacking};
 
 /// A disk with data at its end, in the middle of a cluster, over a longer layer.
 struct Start {
@@ -128,4 +128,16 @@ fn each_change_is_half_done() {
         |nth| Fault::nth(nth, changes).partial(),
         |storage| scenario(storage, &start(0), 150 << 10, Preallocation::Falloc),
     );
+}
+
+#[test]
+fn a_layer_that_cannot_be_read_stops_the_plan() {
+    let storage = memory((64 << 10) + 512, 16);
+    let before = images::bytes(&*storage);
+    let mut image = images::open_over(&storage, Some(Arc::new(BrokenBacking)));
+    let failed = image.resize(1 << 20, ResizeOptions::new());
+    assert!(matches!(failed, Err(Error::Below { .. })), "{failed:?}");
+    assert_eq!(image.virtual_size(), (64 << 10) + 512);
+    image.close().unwrap();
+    assert!(images::bytes(&*storage) == before, "the file has changed");
 }

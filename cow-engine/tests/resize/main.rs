@@ -8,10 +8,10 @@ mod census;
 #[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod images;
 #[path = "../engine/test_backing.rs"]
-#[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod test_backing;
 
 mod crash;
 mod faults;
 mod histories;
 mod plans;
+mod traps;

@@ -55,16 +55,16 @@ const QCOW2: &[CreateOption] = &[
     option("data_file_raw", Kind::Switch, None),
     option("lazy_refcounts", Kind::Switch, Some("off")),
     option("refcount_bits", Kind::Number, Some("16")),
-    option("extent_size_hint", Kind::Size, None),
     option("nocow", Kind::Switch, None),
+    option("extent_size_hint", Kind::Size, None),
 ];
 
 /// Options of raw files.
 const RAW: &[CreateOption] = &[
     option("size", Kind::Size, None),
+    option("nocow", Kind::Switch, None),
     option("preallocation", Kind::Text, None),
     option("extent_size_hint", Kind::Size, None),
-    option("nocow", Kind::Switch, None),
 ];
 
 /// The options of a format.

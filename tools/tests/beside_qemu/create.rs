@@ -26,6 +26,13 @@ fn new_images_are_announced_alike_and_sound() {
         &["-f", "qcow2", "-b", "top.qcow2", "-F", "qcow2"],
         &["-f", "qcow2", "-u", "-b", "nosuch", "-F", "raw", "1M"],
         &["-f", "qcow2", "-o", "backing_file=base.raw,backing_fmt=raw"],
+        &["-f", "qcow2", "-o", "extended_l2=on,refcount_bits=0x40,cluster_size=16k", "1G"],
+        &["-f", "qcow2", "-o", "preallocation=metadata,nocow=on,extent_size_hint=2M", "10M"],
+        &["-f", "qcow2", "-o", "preallocation=falloc,nocow=off", "10M"],
+        &["-f", "qcow2", "-o", "preallocation=full,extended_l2,extent_size_hint=0", "10M"],
+        &["-f", "raw", "-o", "preallocation=full", "1M"],
+        &["-f", "raw", "-o", "preallocation=falloc,nocow=on", "0"],
+        &["-f", "raw", "-o", "preallocation=off,extent_size_hint=4k", "70000"],
     ] {
         let size =
             if options.last().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_digit())) {
@@ -50,23 +57,38 @@ fn new_images_are_announced_alike_and_sound() {
 #[test]
 fn what_we_make_is_what_the_real_tool_makes() {
     let gallery = Gallery::new();
-    for options in ["", "cluster_size=512", "cluster_size=2M", "compat=0.10", "lazy_refcounts=on"] {
-        let (ours, theirs) = (gallery.path("ours.qcow2"), gallery.path("theirs.qcow2"));
-        let options =
-            if options.is_empty() { "size=100M".into() } else { format!("size=100M,{options}") };
-        qimg(&["create", "-q", "-f", "qcow2", "-o", &options, &ours]).success();
-        Qemu::img(["create", "-q", "-f", "qcow2", "-o", &options, &theirs]).success();
-        Qemu::check(ours.as_ref());
-        let facts = |path: &String| {
-            let mut info = Qemu::info_json("qcow2", path.as_ref());
-            info.as_object_mut().unwrap().remove("filename");
-            (
-                info["format-specific"].clone(),
-                info["virtual-size"].clone(),
-                info["cluster-size"].clone(),
-            )
+    let (path, data) = (gallery.path("new.qcow2"), gallery.path("new.raw"));
+    let data = data.replace(',', ",,");
+    let base = gallery.path("base.raw");
+    for options in [
+        "",
+        "cluster_size=512",
+        "cluster_size=2M",
+        "compat=0.10",
+        "lazy_refcounts=on",
+        "compression_type=zstd,refcount_bits=1",
+        "extended_l2=on,cluster_size=16k,refcount_bits=64",
+        "cluster_size=1k,refcount_bits=64",
+        &format!("data_file={data}"),
+        &format!("data_file={data},data_file_raw=on,cluster_size=2M"),
+        &format!("data_file={data},data_file_raw=on,extended_l2=on,refcount_bits=2"),
+        &format!("data_file={data},backing_file={base},backing_fmt=raw"),
+        &format!("extended_l2=on,backing_file={base},backing_fmt=raw"),
+    ] {
+        let options = format!("size=100M,{options}");
+        let args = ["create", "-q", "-f", "qcow2", "-o", options.trim_end_matches(','), &path];
+        let made = || {
+            let files = [&path, &data].map(|path| std::fs::read(path).ok());
+            for path in [&path, &data] {
+                let _ = std::fs::remove_file(path);
+            }
+            files
         };
-        assert_eq!(facts(&ours), facts(&theirs));
+        Qemu::img(args).success();
+        let theirs = made();
+        qimg(&args).success();
+        Qemu::check(path.as_ref());
+        assert!(made() == theirs, "{options}");
     }
 }
 
@@ -94,13 +116,18 @@ fn impossible_options_are_refused_alike() {
         "cluster_size=4M",
         "compat=0.11",
         "lazy_refcounts=maybe",
-        "compat=0.10,lazy_refcounts=on",
-        "compat=0.10,compression_type=zstd",
-        "compression_type=lz",
         "size=2M",
         "refcount_bits=foo",
+        "preallocation=on",
+        "extended_l2=on,cluster_size=8k,compat=1.1",
+        "data_file=/nosuch/data",
+        "data_file=/dev",
+        "data_file=",
     ] {
         same(&["create", "-f", "qcow2", "-o", options, &path, "1M"]);
+    }
+    for mode in ["metadata", "foo"] {
+        same(&["create", "-f", "raw", "-o", &format!("preallocation={mode}"), &path, "1M"]);
     }
     for size in ["9E", "-1", "8192P", "8191P"] {
         same(&["create", "-f", "qcow2", &path, "--", size]);
@@ -121,26 +148,160 @@ fn impossible_options_are_refused_alike() {
     assert!(!gallery.folder().path("new.qcow2").exists());
 }
 
+/// Mistakes of which each has its words, and qemu-img an order in which it looks for them.
+const MISTAKES: [&[(&str, &str)]; 17] = [
+    &[("compat", "0.11")],
+    &[("preallocation", "bogus")],
+    &[("compression_type", "lz")],
+    &[("compat", "0.10"), ("extended_l2", "on")],
+    &[("cluster_size", "8k"), ("extended_l2", "on")],
+    &[("cluster_size", "3k")],
+    &[("preallocation", "metadata"), ("backing_file", "base.raw"), ("backing_fmt", "raw")],
+    &[("backing_fmt", "raw")],
+    &[("compat", "0.10"), ("lazy_refcounts", "on")],
+    &[("refcount_bits", "7")],
+    &[("refcount_bits", "128")],
+    &[("refcount_bits", "8"), ("compat", "0.10")],
+    &[("data_file_raw", "on")],
+    &[
+        ("data_file_raw", "on"),
+        ("data_file", "data"),
+        ("backing_file", "base.raw"),
+        ("backing_fmt", "raw"),
+    ],
+    &[("data_file", "data"), ("compat", "0.10")],
+    &[("compression_type", "zstd"), ("compat", "0.10")],
+    &[("size", "8191P")],
+];
+
 #[test]
-fn options_not_offered_leave_the_file_alone() {
+fn of_two_mistakes_the_same_one_is_named() {
+    let gallery = Gallery::new();
+    let (path, data) = (gallery.path("new.qcow2"), gallery.path("data"));
+    let mut pairs = 0;
+    for (number, first) in MISTAKES.iter().enumerate() {
+        for second in &MISTAKES[number..] {
+            let mut options = std::collections::BTreeMap::from([("size", "1M")]);
+            let contradicts = second.iter().any(|(name, value)| {
+                first.iter().any(|(other, wanted)| name == other && value != wanted)
+            });
+            if contradicts {
+                continue;
+            }
+            options.extend(first.iter().chain(*second).copied());
+            let list: Vec<String> = options
+                .into_iter()
+                .map(|(name, value)| match name {
+                    "data_file" => format!("{name}={data}"),
+                    _ => format!("{name}={value}"),
+                })
+                .collect();
+            same(&["create", "-f", "qcow2", "-o", &list.join(","), &path]);
+            assert!(!gallery.folder().path("new.qcow2").exists(), "{list:?}");
+            assert!(!gallery.folder().path("data").exists(), "{list:?}");
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 100, "{pairs}");
+}
+
+#[test]
+fn encryption_is_not_offered_and_leaves_the_file_alone() {
     let gallery = Gallery::new();
     let path = gallery.path("top.qcow2");
     let before = std::fs::read(&path).unwrap();
-    for option in [
-        "extended_l2=on",
-        "refcount_bits=1",
-        "data_file=x",
-        "encrypt.format=luks",
-        "encryption=on",
-        "preallocation=full",
-        "nocow=on",
-    ] {
+    for option in ["encrypt.format=luks", "encryption=on", "encrypt.key-secret=s"] {
         let ours = qimg(&["create", "-f", "qcow2", "-o", option, &path, "1M"]).exits(1);
         let name = option.split('=').next().unwrap();
         assert!(ours.stderr.contains(name) && ours.stderr.contains("not offered yet"), "{ours:?}");
         assert_eq!(ours.stdout, "");
     }
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_data_file_is_never_something_else_too() {
+    let gallery = Gallery::new();
+    let (top, base) = (gallery.path("top.qcow2"), gallery.path("base.raw"));
+    std::fs::hard_link(&base, gallery.folder().path("link.raw")).unwrap();
+    let link = gallery.path("link.raw");
+    let new = gallery.path("new.qcow2");
+    let before = [&top, &base].map(|path| std::fs::read(path).unwrap());
+    let (roundabout, option) =
+        (gallery.path("sub/../new.qcow2"), |path: &str| format!("size=1M,data_file={path}"));
+    for (data, target, backing) in [
+        (&top, &top, None),
+        (&new, &new, None),
+        (&roundabout, &new, None),
+        (&base, &new, Some(&base)),
+        (&link, &new, Some(&base)),
+    ] {
+        let option = option(data);
+        let mut args = vec!["create", "-q", "-f", "qcow2", "-o", &option];
+        args.extend(backing.iter().flat_map(|backing| ["-F", "raw", "-b", backing]));
+        args.push(target);
+        let ours = qimg(&args).exits(1);
+        assert!(ours.stderr.contains("the same filename as"), "{ours:?}");
+    }
+    let link = gallery.path("link.qcow2");
+    std::fs::hard_link(&top, &link).unwrap();
+    qimg(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &top, &link])
+        .exits(1)
+        .fails_with("the same filename as the backing file");
+    assert!(before == [&top, &base].map(|path| std::fs::read(path).unwrap()));
+    assert!(!gallery.folder().path("new.qcow2").exists());
+}
+
+#[test]
+fn a_failure_leaves_no_file_behind() {
+    let gallery = Gallery::new();
+    let (new, data) = (gallery.path("new.qcow2"), gallery.path("new.raw"));
+    let exists = |name: &str| gallery.folder().path(name).exists();
+    // Nobody lends a data file that somebody uses.
+    let top = gallery.path("top.qcow2");
+    let session = testkit::IoSession::start(["-f", "qcow2", &top]).unwrap();
+    let option = format!("data_file={top}");
+    qimg(&["create", "-q", "-f", "qcow2", "-o", &option, &new, "1M"]).exits(1).fails_with("lock");
+    same_answer(&["create", "-f", "qcow2", "-o", &option, &new, "1M"]);
+    assert!(!exists("new.qcow2"));
+    drop(session);
+    // More than any file of this file system may have.
+    let option = format!("data_file={data}");
+    same(&["create", "-f", "qcow2", "-o", &option, &new, "1024T"]);
+    same(&["create", "-f", "qcow2", "-o", "preallocation=metadata,cluster_size=2M", &new, "8E"]);
+    assert!(!exists("new.qcow2") && !exists("new.raw"));
+    same(&["create", "-f", "raw", &data, "4096T"]);
+    assert!(!exists("new.raw"));
+    same_answer(&["create", "-f", "qcow2", "-o", "preallocation=falloc", &new, "16T"]);
+    same_answer(&["create", "-f", "raw", "-o", "preallocation=falloc", &data, "10T"]);
+    assert!(!exists("new.qcow2") && !exists("new.raw"));
+}
+
+#[test]
+fn space_is_taken_when_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    let gallery = Gallery::new();
+    let (new, data) = (gallery.path("new"), gallery.path("data"));
+    for (format, mode, takes) in [
+        ("raw", "off", false),
+        ("raw", "falloc", true),
+        ("raw", "full", true),
+        ("qcow2", "metadata", false),
+        ("qcow2", "falloc", true),
+        ("qcow2", "full", true),
+    ] {
+        let option = format!("preallocation={mode}");
+        qimg(&["create", "-q", "-f", format, "-o", &option, &new, "4M"]).success();
+        let blocks = std::fs::metadata(&new).unwrap().blocks();
+        assert_eq!(blocks * 512 >= 4 << 20, takes, "{format} {mode}: {blocks}");
+        if format == "qcow2" {
+            Qemu::check(new.as_ref());
+            let option = format!("{option},data_file={data}");
+            qimg(&["create", "-q", "-f", format, "-o", &option, &new, "4M"]).success();
+            let found = std::fs::metadata(&data).unwrap();
+            assert_eq!((found.len(), found.blocks() * 512 >= 4 << 20), (4 << 20, takes));
+        }
+    }
 }
 
 #[test]

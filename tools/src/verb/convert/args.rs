@@ -35,6 +35,9 @@ pub struct Args {
     /// Compress the target
     #[arg(short, long)]
     pub(super) compress: bool,
+    /// How hard to compress: 2 to 9 for zlib (default 6), 1 to 19 for zstd (default 3)
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(super) compression_level: Option<i32>,
     /// Cache mode of the target (default unsafe: not flushed at the end)
     #[arg(short = 't', long, value_name = "MODE", allow_hyphen_values = true)]
     pub(super) target_cache: Option<String>,

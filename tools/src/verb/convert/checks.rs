@@ -4,6 +4,8 @@ use std::ffi::OsString;
 
 use qimg::chain::Format;
 use qimg::convert::SPARSE_BYTES_MAX;
+use qimg::engine::Compressor;
+use qimg::format::CompressionType;
 
 use super::Args;
 use crate::args::cache::CacheMode;
@@ -58,6 +60,7 @@ pub(super) fn plan(args: &Args) -> Result<Plan, Failure> {
     let target_format = target_format(args)?;
     let options = options(args, target_format)?;
     check_backing(args, &options, target_format, sources.len())?;
+    check_level(args, &options)?;
     let target_cache = cache(args.target_cache.as_deref(), "Invalid cache option")?;
     let source_cache = cache(args.source_cache.as_deref(), "Invalid source cache option")?;
     let parse =
@@ -157,6 +160,10 @@ fn check_combinations(args: &Args, sources: usize) -> Result<(), Failure> {
         ),
         (args.source_snapshot.is_some(), "-l is not offered yet: snapshots cannot be read"),
         (
+            args.compression_level.is_some() && !args.compress,
+            "--compression-level requires use of -c flag",
+        ),
+        (
             args.bitmaps,
             "--bitmaps is not offered yet; leave it out, the data is copied all the same",
         ),
@@ -180,6 +187,21 @@ fn options(args: &Args, format: Format) -> Result<Options, Failure> {
         options.set(name, value.clone());
     }
     Ok(options)
+}
+
+/// A level that the compression does not have must not cost anybody an existing target.
+fn check_level(args: &Args, options: &Options) -> Result<(), Failure> {
+    let compression = match options.get("compression_type") {
+        Some("zstd") => CompressionType::Zstd,
+        _ => CompressionType::Deflate,
+    };
+    // With -n the target says how it is compressed, and nothing is lost by asking it.
+    let (level, known) = (args.compression_level, !args.no_create);
+    if let Some(level) = level.filter(|_| known) {
+        Compressor::with_level(compression, 512, Some(level))
+            .map_err(|error| Failure::new(error.to_string()))?;
+    }
+    Ok(())
 }
 
 fn check_backing(
