@@ -138,3 +138,6 @@ impl<'s> Claims<'s> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
