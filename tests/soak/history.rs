@@ -5,7 +5,7 @@ use std::fmt;
 use testkit::Rng;
 
 use super::hand::{HANDS, Hand};
-use super::recipe::{Preallocation, Recipe};
+use super::recipe::{DataFile, Preallocation, Recipe};
 use super::step::{Kind, Step};
 use super::support;
 use super::turn::{Act, Mode, Turn, new_size};
@@ -124,8 +124,10 @@ impl Draft {
         let hand = if self.hand() == Hand::Theirs { Hand::Theirs } else { Hand::Ours };
         let count = self.rng.within(1..8);
         let steps = self.steps(count);
-        // What the real tool has not flushed may come back as anything.
-        let lost = if hand == Hand::Ours { self.rng.below(8) } else { 0 };
+        // What the real tool has not flushed may come back as anything, and a raw data file may
+        // be ahead of the image.
+        let may_lose = hand == Hand::Ours && self.recipe.data_file != DataFile::Raw;
+        let lost = if may_lose { self.rng.below(8) } else { 0 };
         Act::Killed { hand, steps, lost: self.steps(lost) }
     }
 
@@ -137,10 +139,14 @@ impl Draft {
         if refused || size == self.size {
             return None;
         }
-        let ours = support::resizes(&self.recipe, !self.snapshots.is_empty());
+        let ours = support::writes(&self.recipe, !self.snapshots.is_empty());
         let hand = if ours && self.rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
+        let reserves = below.is_none() && size > self.size;
         let preallocation = match self.rng.below(8) {
-            0 if below.is_none() && size > self.size => Preallocation::Metadata,
+            0 if reserves => Preallocation::Metadata,
+            // The real tool refuses these when the file is longer than it needs to be.
+            1 if reserves && hand == Hand::Ours => Preallocation::Falloc,
+            2 if reserves && hand == Hand::Ours => Preallocation::Full,
             _ => Preallocation::Off,
         };
         self.size = size;

@@ -125,10 +125,11 @@ pub(crate) fn converted(
     std::fs::read(&raw).unwrap()
 }
 
-/// The raw data file of an image shows the disk on its own. The real tool fills its last cluster.
+/// The raw data file of an image shows the disk on its own. The real tool fills its last cluster,
+/// or its last block of direct I/O.
 pub(crate) fn read_data_file(data: &Path, model: &ModelDisk, cluster: u64) {
     let mut bytes = std::fs::read(data).unwrap();
-    let most = (model.len() as u64).next_multiple_of(cluster);
+    let most = (model.len() as u64).next_multiple_of(cluster.max(4096));
     assert!(bytes.len() as u64 <= most, "raw data file: {} bytes", bytes.len());
     bytes.truncate(model.len());
     same(&bytes, model.bytes(), "raw data file");

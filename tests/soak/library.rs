@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use qimg::chain::{Chain, Error, Format, OpenOptions};
+use qimg::chain::{Chain, Error, Format, OpenOptions, Policy};
+use qimg::check::repair_on_open;
 use testkit::{ModelDisk, Rng};
 
 use super::allocation::{Slot, Slots};
@@ -20,8 +21,9 @@ pub(crate) fn open(path: &Path, read_only: bool) -> Chain {
 }
 
 fn open_with(path: &Path, options: OpenOptions) -> Chain {
-    Chain::open(path, &options.format(Format::Qcow2))
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let policy = Policy::new().data_files(true);
+    let options = options.format(Format::Qcow2).repair_dirty(repair_on_open()).policy(policy);
+    Chain::open(path, &options).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn open_for(path: &Path, mode: &Mode) -> Chain {

@@ -5,7 +5,6 @@ use std::path::Path;
 use testkit::{Folder, Pattern, Qemu, Rng};
 
 use super::hand::Hand;
-use super::support;
 
 /// Where the bytes of the guest are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +130,7 @@ impl Recipe {
             // Narrower counts overflow, which leaves a leak behind in the real tool.
             snapshots: data_file == DataFile::None && refcount_bits >= 16 && rng.one_in(3),
         };
-        if rng.one_in(2) && support::creates(&recipe) {
+        if rng.one_in(2) {
             recipe.maker = Hand::Ours;
         }
         recipe

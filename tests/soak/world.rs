@@ -130,7 +130,7 @@ impl<'r> World<'r> {
         let expected = if self.recipe.lazy { Expected::Anything } else { Expected::Leaks };
         judge::checked(&self.image, expected, rng.one_in(4));
         let has_snapshots = self.model.snapshot_names().next().is_some();
-        let hand = if support::repairs_dirty(self.recipe, has_snapshots) && rng.one_in(2) {
+        let hand = if support::writes(self.recipe, has_snapshots) && rng.one_in(2) {
             Hand::Ours
         } else {
             Hand::Theirs
@@ -168,9 +168,11 @@ impl<'r> World<'r> {
     fn resize(&mut self, hand: Hand, size: u64, preallocation: Preallocation) {
         let old = self.model.len() as u64;
         let option = match preallocation {
-            Preallocation::Off => None,
             _ if size < old => None,
-            _ => Some("--preallocation=metadata"),
+            Preallocation::Off => None,
+            Preallocation::Metadata => Some("--preallocation=metadata"),
+            Preallocation::Falloc => Some("--preallocation=falloc"),
+            Preallocation::Full => Some("--preallocation=full"),
         };
         let size_text = size.to_string();
         let mut args = vec!["resize", "-q", "-f", "qcow2"];
@@ -238,14 +240,10 @@ impl<'r> World<'r> {
     fn judge(&self, rng: &mut Rng, theirs_wrote: bool) {
         judge::checked(&self.image, Expected::Clean, rng.one_in(8));
         let bytes = self.model.bytes();
-        if support::reads(self.recipe) {
-            judge::mapped(&self.image, rng.one_in(8));
-            judge::read_by_library(&self.image, &self.model);
-        }
+        judge::mapped(&self.image, rng.one_in(8));
+        judge::read_by_library(&self.image, &self.model);
         let reader = if theirs_wrote { Hand::Ours } else { Hand::Theirs };
-        if !support::reads(self.recipe) {
-            judge::read_by_program(Hand::Theirs, &self.image, &self.folder, None, bytes);
-        } else if !theirs_wrote || rng.one_in(4) {
+        if !theirs_wrote || rng.one_in(4) {
             judge::read_by_program(reader, &self.image, &self.folder, None, bytes);
         }
         if self.recipe.data_file == DataFile::Raw {

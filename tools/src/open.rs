@@ -153,7 +153,9 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let new = qimg::create::CreateOptions::new(Format::Qcow2, size);
     let new = qimg::create::CreateOptions { qcow2, ..new };
     qimg::create::create(&path, &new).map_err(|error| error.to_string())?;
-    let scratch = ImageArg { path, format: Some(Format::Qcow2), ..image.clone() };
+    // What was said of the image's data file does not hold for the overlay.
+    let scratch =
+        ImageArg { no_locks: image.no_locks, ..ImageArg::local(path, Some(Format::Qcow2)) };
     let how = How { read_only: false, force_share: false, ..*how };
     let chain = Chain::open(&scratch.path, &options(&scratch, &how, Format::Qcow2, false))
         .map_err(|error| explain(&error))?;
@@ -183,7 +185,14 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
         .force_share(how.force_share || image.force_share)
         .refuse_writers(how.refuse_writers)
         .data_files(true);
-    OpenOptions::new()
+    let mut options = OpenOptions::new();
+    if let Some(path) = &image.data_file {
+        options = options.data_file(path.clone());
+    }
+    if let Some(lazy) = image.lazy_refcounts {
+        options = options.lazy_refcounts(lazy);
+    }
+    options
         .repair_dirty(repair_on_open())
         .format(format)
         .read_only(read_only)

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod clippy;
 mod command;
@@ -33,6 +34,11 @@ const TASKS: &[Task] = &[
         name: "soak",
         run: soak::run,
         sentence: "random histories: `--seconds N`, or `--seed N` for one again; `--release`",
+    },
+    Task {
+        name: "bench",
+        run: bench::run,
+        sentence: "ours beside the reference: `NAME [CASE...]`; alone it lists the benches",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },

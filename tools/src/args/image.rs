@@ -29,10 +29,15 @@ pub struct ImageArg {
     pub no_locks: bool,
     /// `force-share=on` among the image options.
     pub force_share: bool,
+    /// `data-file.filename` among the image options: the external data file.
+    pub data_file: Option<PathBuf>,
+    /// `lazy-refcounts` among the image options.
+    pub lazy_refcounts: Option<bool>,
 }
 
 /// Options of an image tree that mean something here.
-const KNOWN: &str = "driver, file.driver, file.filename, file.locking, read-only, force-share";
+const KNOWN: &str = "driver, file.driver, file.filename, file.locking, data-file.driver, \
+                     data-file.filename, lazy-refcounts, read-only, force-share";
 
 impl ImageArg {
     /// Reads an image argument. `format` is the value of `-f`, `image_opts` says that the
@@ -60,7 +65,16 @@ impl ImageArg {
     #[must_use]
     pub fn local(path: PathBuf, format: Option<Format>) -> Self {
         let name = path.to_string_lossy().into_owned();
-        Self { name, path, format, read_only: false, no_locks: false, force_share: false }
+        Self {
+            name,
+            path,
+            format,
+            read_only: false,
+            no_locks: false,
+            force_share: false,
+            data_file: None,
+            lazy_refcounts: None,
+        }
     }
 
     fn plain(path: PathBuf) -> Self {
@@ -106,7 +120,10 @@ fn from_tree(flat: &Flat) -> Result<ImageArg, String> {
                 bare = value == "file";
             }
             "file.driver" if value == "file" => {}
-            "file.driver" => return Err(unknown_driver(value)),
+            "data-file.driver" if value == "file" => {}
+            "file.driver" | "data-file.driver" => return Err(unknown_driver(value)),
+            "data-file.filename" => image.data_file = Some(strip_file_protocol(value).into()),
+            "lazy-refcounts" => image.lazy_refcounts = Some(switch(key, value)?),
             "file.filename" => image.path = strip_file_protocol(value).into(),
             "filename" if bare => image.path = strip_file_protocol(value).into(),
             "read-only" => image.read_only = switch(key, value)?,
@@ -162,6 +179,10 @@ mod tests {
         assert_eq!(parse("./a:b", None, false).unwrap().path.to_str(), Some("./a:b"));
         assert!(parse("driver=file,filename=x", None, true).unwrap().format.is_some());
         assert!(parse("file.locking=off,file.filename=x", None, true).unwrap().no_locks);
+        let data = "file.filename=x,data-file.driver=file,data-file.filename=y,lazy-refcounts=on";
+        let image = parse(data, None, true).unwrap();
+        assert_eq!(image.data_file, Some(PathBuf::from("y")));
+        assert_eq!(image.lazy_refcounts, Some(true));
     }
 
     #[test]
