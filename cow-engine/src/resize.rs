@@ -81,7 +81,7 @@ impl Image {
     pub fn resize(&mut self, size: u64, options: ResizeOptions) -> Result<()> {
         let plan = self.plan_resize(size, options)?;
         if plan.steps().is_empty() {
-            return Ok(());
+            return self.flush();
         }
         if plan.to() > plan.from() {
             self.grow(&plan)?;
