@@ -3,7 +3,7 @@
 use super::recipe::Recipe;
 
 /// Images with internal snapshots can be written.
-const BESIDE_SNAPSHOTS: bool = false;
+const BESIDE_SNAPSHOTS: bool = true;
 
 /// Whether we can write such an image; all can be created and read.
 pub(crate) fn writes(_recipe: &Recipe, has_snapshots: bool) -> bool {

@@ -105,10 +105,10 @@ fn key_material_is_claimed() {
 fn terabytes_of_holes_cost_no_time() {
     // A snapshot whose L1 table is as large as the format allows, and almost all of it a hole.
     let storage = fixture("internal-snapshot.qcow2");
-    let (entry, far) = (word(&storage, 64), 1 << 40);
+    let (entry, far) = (word(&storage, 64), 1_u64 << 40);
     storage.set_len((1 << 40) + (32 << 20)).unwrap();
     let table = word(&storage, word(&storage, entry));
-    storage.write_at(entry, &(far as u64).to_be_bytes()).unwrap();
+    storage.write_at(entry, &far.to_be_bytes()).unwrap();
     storage.write_at(entry + 8, &4_194_304_u32.to_be_bytes()).unwrap();
     storage.write_at(far + 0x100_0000, &table.to_be_bytes()).unwrap();
     let map = claims(&storage).unwrap();
