@@ -25,8 +25,8 @@ pub const SPARSE_BYTES_MAX: u64 = 16 << 20;
 /// How to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConvertOptions {
-    /// Shortest run of zeros in the data that is left out, in bytes, rounded up to clusters of
-    /// the target; 0 copies everything, even what the sources do not allocate, but still not what
+    /// Shortest run of zeros in the data that is left out, in bytes, rounded up to clusters or
+    /// subclusters of the target; 0 copies everything, even what the sources do not allocate, but still not what
     /// stays visible in a backing file of the target. More than
     /// [`SPARSE_BYTES_MAX`] counts as that.
     pub sparse: u64,
@@ -36,6 +36,9 @@ pub struct ConvertOptions {
     pub out_of_order: bool,
     /// Everything in the target reads as zeros already.
     pub target_is_zero: bool,
+    /// Keep the host space that the target has been given in advance, also where it is to read as
+    /// zeros.
+    pub keep_space: bool,
     /// The target has a backing file of this size: what the top layer of the source does not
     /// hold stays unallocated.
     pub target_backing: Option<u64>,
@@ -55,6 +58,7 @@ impl Default for ConvertOptions {
             readers: 8,
             out_of_order: false,
             target_is_zero: false,
+            keep_space: false,
             target_backing: None,
             compress: false,
             compression_level: None,

@@ -164,7 +164,8 @@ fn extended(
             (NewClusterReason::Compressed(descriptor), 0..L2Bitmap::SUBCLUSTER_COUNT)
         }
         ClusterType::Normal { host } | ClusterType::ZeroAllocated { host } => {
-            if !mapping.entry.is_copied() {
+            // Nobody counts, and nobody shares, what lies in an external data file.
+            if !mapping.entry.is_copied() && !dialect.has_external_data() {
                 let kept = allocated_extent(mapping.bitmap).unwrap_or(written.clone());
                 let moved = written.start.min(kept.start)..written.end.max(kept.end);
                 (NewClusterReason::Shared { host }, moved)

@@ -259,12 +259,12 @@ impl Allocator {
 
     /// Counts clusters down: nothing on disk points there any more and nobody uses them.
     pub(crate) fn count_down(&self, map: &MetadataMap, unused: &[Unpublished]) -> Result<()> {
-        for clusters in unused.iter().filter(|clusters| clusters.punch) {
-            self.punch(clusters.run)?;
-        }
-        let mut books = self.lock();
+        // One by one: only when the others are gone it shows which reference was the last.
         for clusters in unused {
-            self.count_down_in(map, &mut books, clusters.run)?;
+            if clusters.punch {
+                self.punch(clusters.run)?;
+            }
+            self.count_down_in(map, &mut self.lock(), clusters.run)?;
         }
         Ok(())
     }

@@ -83,26 +83,22 @@ impl Image {
 
     /// Punches given up clusters out of the data file. Nothing on disk points there any more; a
     /// cluster that is being taken into use again, or was, is left alone.
-    pub(crate) fn punch_data_holes(&self, holes: &[u64]) -> Result<()> {
+    pub(crate) fn punch_data_holes(&self, holes: &[u64]) {
         let cluster_bytes = self.geometry().cluster_bytes();
-        let Some(data) = &self.data_file else { return Ok(()) };
+        let Some(data) = &self.data_file else { return };
         for &cluster in holes {
             let Some(_held) = self.in_flight.try_hold(cluster, cluster + cluster_bytes) else {
                 continue;
             };
             let guest = GuestOffset::new(cluster);
-            let mapping = self.mapping(guest)?;
-            let unused = matches!(
-                self.cluster_type(guest, mapping)?,
-                ClusterType::Unallocated | ClusterType::ZeroPlain
-            );
+            // Space that is not given back is not worth an error, neither here nor below.
+            let unused = self.mapping(guest).and_then(|mapping| self.cluster_type(guest, mapping));
+            let unused = matches!(unused, Ok(ClusterType::Unallocated | ClusterType::ZeroPlain));
             // The last cluster may reach past the end of the disk, where the file ends.
             let len = cluster_bytes.min(self.virtual_size().saturating_sub(cluster));
             if unused && len > 0 {
-                // Space that the host does not take back is not worth an error.
                 let _ = data.storage.punch_hole(cluster, len);
             }
         }
-        Ok(())
     }
 }

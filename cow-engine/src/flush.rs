@@ -116,7 +116,7 @@ impl Image {
         }
         drop(features);
         slices.are_written();
-        self.punch_data_holes(&holes)?;
+        self.punch_data_holes(&holes);
         self.settle(writer, plan.unpublished().to_vec(), with_counts)?;
         writer.allocator.trim();
         Ok(plan)

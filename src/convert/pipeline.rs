@@ -267,7 +267,8 @@ impl<'a> Pipeline<'a> {
     }
 
     fn write_zeros(&self, offset: u64, len: u64) -> Result<(), ConvertError> {
-        let written = self.target.write_zeroes_at(offset, len, true);
+        let unmap = !self.options.keep_space;
+        let written = self.target.write_zeroes_at(offset, len, unmap);
         written.map_err(|source| ConvertError::Write { offset, source: Arc::new(source) })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chain::Chain;
+use qcow2_format::Geometry;
 
 use super::source::Source;
 use super::{ConvertError, ConvertOptions, SPARSE_BYTES_MAX};
@@ -48,7 +49,8 @@ pub(super) struct Planner<'a> {
 pub(super) struct Units {
     /// What the target allocates at once: pieces start and end at its borders. 1 for raw files.
     pub(super) cluster: u64,
-    /// In what units zeros are looked for in data: whole clusters.
+    /// In what units zeros are looked for in data: whole clusters, or whole subclusters where an
+    /// entry can tell them apart.
     pub(super) grain: u64,
     /// The largest piece.
     pub(super) piece: u64,
@@ -56,9 +58,15 @@ pub(super) struct Units {
 
 impl Units {
     pub(super) fn of(target: &Chain, options: &ConvertOptions) -> Self {
-        let cluster = target.top().image().map_or(1, |image| image.geometry().cluster_bytes());
-        let grain = options.sparse.clamp(1, SPARSE_BYTES_MAX).next_multiple_of(cluster);
-        Self { cluster, grain, piece: PIECE_BYTES.max(grain) / grain * grain }
+        let geometry = target.top().image().map(cow_engine::Image::geometry);
+        let cluster = geometry.map_or(1, Geometry::cluster_bytes);
+        let unit = geometry.map_or(1, Geometry::subcluster_bytes);
+        let mut grain = options.sparse.clamp(1, SPARSE_BYTES_MAX).next_multiple_of(unit);
+        if !cluster.is_multiple_of(grain) {
+            grain = grain.next_multiple_of(cluster); // pieces consist of both
+        }
+        let least = grain.max(cluster);
+        Self { cluster, grain, piece: PIECE_BYTES.max(least) / least * least }
     }
 }
 

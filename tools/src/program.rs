@@ -17,7 +17,7 @@ const LATER: [&str; 8] =
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
-    let outcome = match Cli::try_parse_from(arguments) {
+    let outcome = match Cli::try_parse_from(verb::resize::shield_sizes(arguments)) {
         Ok(cli) => dispatch(cli.verb),
         Err(error) => refuse(arguments, &error),
     };

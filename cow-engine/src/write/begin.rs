@@ -58,7 +58,7 @@ impl Image {
             _in_flight: None,
             _pin: pin,
         };
-        if !self.keeps_a_raw_image()
+        if (len == 0 || !self.keeps_a_raw_image())
             && let Some(runs) = self.plan_in_place(writer, offset, len)?
         {
             pending.plan.runs = runs;
@@ -215,8 +215,14 @@ impl Image {
         else {
             return Err(Error::Plan { reason: "a run without clusters" });
         };
+        // A data file ends where the disk ends; in the image file whole clusters are filled.
+        let end = match self.dialect.has_external_data() {
+            true => self.virtual_size(),
+            false => u64::MAX,
+        };
         let cow = |from: u64, extent: CowExtent| -> Result<Option<CowRange>> {
             let CowExtent { len, source } = extent;
+            let len = len.min(end.saturating_sub(from));
             let (guest, host) = (GuestOffset::new(from), at(from - first.cluster)?);
             Ok((len > 0).then_some(CowRange { guest, host, len, source }))
         };

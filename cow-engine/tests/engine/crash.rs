@@ -3,21 +3,24 @@
 
 use std::sync::{Arc, Mutex};
 
-use block_io::{MemoryStorage, Storage};
-use cow_engine::{Backing, Image, OpenOptions, ZeroMode};
-use testkit::{CrashLog, CrashPlan, CrashState, CrashStorage, Folder, Qemu, Rng};
+use block_io::MemoryStorage;
+use cow_engine::{Backing, Image, ZeroMode};
+use qcow2_format::Version;
+use testkit::{Folder, Qemu, Rng};
 
 use crate::census;
-use crate::images::{self, memory, options};
+use crate::images;
+use crate::kinds::{Data, Kind, Media};
+use crate::power::{Left, Lost, Power, PowerLog, assert_closed, complaint, none_lost};
 use crate::stamps::{SECTOR, ZERO, disk, sectors, stamps};
 use crate::test_backing::TestBacking;
 
 /// Stamp of what lies below; larger than any write's.
-const BELOW: u64 = 1 << 40;
+pub(crate) const BELOW: u64 = 1 << 40;
 
 /// One writer's deeds: nobody else writes its sectors, so their order is known.
 #[derive(Default)]
-struct Diary {
+pub(crate) struct Diary {
     writes: Vec<Entry>,
     /// Length of the log when a flush returned, and how many writes had ended before it began.
     flushes: Vec<(usize, usize)>,
@@ -56,8 +59,9 @@ impl Diary {
 }
 
 /// A history that was played, and what is needed to judge what a cut leaves of it.
-struct History {
-    log: CrashLog,
+pub(crate) struct History {
+    kind: Kind,
+    log: PowerLog,
     /// Each writer's diary; a sector is written by one of them only.
     diaries: Vec<Diary>,
     start: Vec<u64>,
@@ -66,20 +70,37 @@ struct History {
 
 impl History {
     /// What is wrong with what a cut has left.
-    fn judge(&self, state: &CrashState, medium: MemoryStorage) -> Result<(), String> {
-        let left = images::bytes(&medium);
-        let census = census::take(&left);
-        if !census.losses.is_empty() {
-            return Err(format!("CE-2, RC-1: {:?}", census.losses));
+    fn judge(&self, left: &Left) -> Result<(), String> {
+        let census = census::take(&images::bytes(&*left.media.image));
+        if let Some(text) = complaint(&census) {
+            return Err(text);
         }
-        let options = OpenOptions::new().read_only(true).backing(self.backing.clone());
-        let image = Image::open(Arc::new(medium), options).map_err(|error| error.to_string())?;
+        if census.dirty && !self.kind.lazy_refcounts {
+            return Err("marked dirty".to_owned());
+        }
+        let image = left.media.open_read_only(self.backing.clone());
+        let image = image.map_err(|error| error.to_string())?;
         let mut found = vec![0; self.start.len() * SECTOR];
         image.read_at(0, &mut found).map_err(|error| error.to_string())?;
-        let found = stamps(&found, 0)?;
+        self.judge_bytes(left.position, &found)?;
+        match &left.media.data {
+            Some(data) if self.kind.data == Data::Raw => {
+                let raw = images::bytes(&**data);
+                if raw.len() as u64 != self.kind.size {
+                    return Err(format!("the raw file has {:#x} bytes", raw.len()));
+                }
+                self.judge_bytes(left.position, &raw).map_err(|text| format!("raw file: {text}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Each sector shows what was flushed, or something newer.
+    fn judge_bytes(&self, cut: usize, found: &[u8]) -> Result<(), String> {
+        let found = stamps(found, 0)?;
         let possible: Vec<_> =
-            self.diaries.iter().map(|diary| diary.possible(state.cut, &self.start)).collect();
-        for (sector, stamp) in found.into_iter().enumerate() {
+            self.diaries.iter().map(|diary| diary.possible(cut, &self.start)).collect();
+        for (sector, stamp) in found.into_iter().enumerate().take(self.start.len()) {
             // Whoever does not write a sector only knows what it began with.
             let untouched = vec![self.start[sector]];
             let owner = possible.iter().find(|stamps| stamps[sector] != untouched);
@@ -93,101 +114,127 @@ impl History {
     }
 
     /// Judges many states; returns how many there were and the first complaint.
-    fn complaint(&self, plan: &CrashPlan) -> (usize, Option<String>) {
-        let mut complaint = None;
-        let count = self.log.check_states(plan, |state, medium| {
-            if complaint.is_none() {
-                complaint =
-                    self.judge(state, medium).err().map(|text| format!("{state:?}: {text}"));
-            }
-        });
-        (count, complaint)
+    pub(crate) fn complaint(&self, states_max: usize) -> (usize, Option<String>) {
+        self.log.check(states_max, |left| self.judge(left))
     }
 
     #[track_caller]
-    fn assert_survives(&self, states_max: usize) -> usize {
-        let plan = CrashPlan { states_max, ..CrashPlan::default() };
-        let (count, complaint) = self.complaint(&plan);
-        assert_eq!(complaint, None);
+    pub(crate) fn assert_survives(&self, states_max: usize) -> usize {
+        let (count, complaint) = self.complaint(states_max);
+        assert!(complaint.is_none(), "{}", complaint.unwrap_or_default());
         count
     }
 
-    /// The real tool judges a few states, too.
-    fn ask_qemu(&self, every: usize) {
+    /// The real tool judges a few states, too. What is dirty must be repaired by it first, which
+    /// must not change what the guest sees.
+    pub(crate) fn ask_qemu(&self, every: usize) {
         let folder = Folder::new();
         let mut number = 0;
-        self.log.check_states(&CrashPlan { states_max: 6, ..CrashPlan::default() }, |_, medium| {
+        let (_, failure) = self.log.check(6, |left| {
             number += 1;
-            if number % every == 0 {
-                let path = folder.write("image.qcow2", &images::bytes(&medium));
-                let output = Qemu::img(["check", "-f", "qcow2", path.to_str().unwrap()]);
-                assert!(matches!(output.code, Some(0 | 3)), "{}\n{}", output.stdout, output.stderr);
+            if number % every != 0 {
+                return Ok(());
             }
+            let image = folder.write("image.qcow2", &images::bytes(&*left.media.image));
+            let mut node = format!("driver=qcow2,file.filename={}", image.display());
+            if let Some(data) = &left.media.data {
+                let path = folder.write("disk.data", &images::bytes(&**data));
+                node.push_str(&format!(",data-file.filename={}", path.display()));
+            }
+            let census = census::take(&images::bytes(&*left.media.image));
+            if census.dirty {
+                Qemu::img(["check", "-r", "all", "--image-opts", &node]);
+            }
+            let output = Qemu::img(["check", "--image-opts", &node]);
+            let repaired = if census.dirty { Some(0) } else { None };
+            if !matches!(output.code, Some(0 | 3))
+                || repaired.is_some_and(|code| output.code != Some(code))
+            {
+                return Err(format!("{}\n{}", output.stdout, output.stderr));
+            }
+            if census.dirty && self.backing.is_none() {
+                let raw = folder.path("seen.raw");
+                let arguments = ["convert", "-O", "raw", "--image-opts", &node];
+                Qemu::img(arguments.into_iter().chain(raw.to_str())).success();
+                return self.judge_bytes(left.position, &std::fs::read(raw).unwrap());
+            }
+            Ok(())
         });
+        assert!(failure.is_none(), "{}", failure.unwrap_or_default());
     }
 }
 
-/// Plays on `disk`, which is a crash storage or a broken wrapper around one.
-struct Player {
-    crash: Arc<CrashStorage>,
-    image: Image,
+/// Plays on files whose power can be cut.
+pub(crate) struct Player {
+    kind: Kind,
+    power: Power,
+    pub(crate) image: Image,
     backing: Option<Arc<dyn Backing>>,
     diary: Diary,
-    start: Vec<u64>,
+    pub(crate) start: Vec<u64>,
     stamp: u64,
 }
 
 impl Player {
-    fn new(
-        start: MemoryStorage,
+    /// A new image, over so many sectors.
+    pub(crate) fn new(kind: Kind, below_sectors: usize) -> Self {
+        Self::on(kind, &kind.memory(), below_sectors, none_lost)
+    }
+
+    /// An image that exists; some syncs may be lost.
+    pub(crate) fn on(
+        kind: Kind,
+        start: &Media<MemoryStorage>,
         below_sectors: usize,
-        wrap: impl FnOnce(Arc<CrashStorage>) -> Arc<dyn Storage>,
+        lost: Lost,
     ) -> Self {
-        let crash = Arc::new(CrashStorage::on(start));
+        let power = Power::on(start, lost);
         let backing = (below_sectors > 0).then(|| {
             let below = disk(BELOW, below_sectors).bytes().to_vec();
             Arc::new(TestBacking::new(below)) as Arc<dyn Backing>
         });
-        let options = OpenOptions::new().backing(backing.clone());
-        let image = Image::open(wrap(Arc::clone(&crash)), options).unwrap();
+        let image = kind.open(power.media(), backing.clone());
         let count = image.virtual_size() as usize / SECTOR;
         let mut start = vec![ZERO; count];
         start[..below_sectors.min(count)].fill(BELOW);
-        Self { crash, image, backing, diary: Diary::default(), start, stamp: 0 }
+        Self { kind, power, image, backing, diary: Diary::default(), start, stamp: 0 }
     }
 
-    fn write(&mut self, first: usize, count: usize) {
+    pub(crate) fn write(&mut self, first: usize, count: usize) {
         self.stamp += 1;
-        self.diary.note(self.crash.position(), first, count, self.stamp);
+        self.diary.note(self.power.position(), first, count, self.stamp);
         let bytes = sectors(self.stamp, first, count);
         self.image.write_at((first * SECTOR) as u64, &bytes).unwrap();
     }
 
-    fn zero(&mut self, first: usize, count: usize, mode: ZeroMode) {
-        self.diary.note(self.crash.position(), first, count, ZERO);
+    pub(crate) fn zero(&mut self, first: usize, count: usize, mode: ZeroMode) {
+        self.diary.note(self.power.position(), first, count, ZERO);
         let len = (count * SECTOR) as u64;
         self.image.write_zeroes_at((first * SECTOR) as u64, len, mode).unwrap();
     }
 
     /// Gives whole clusters up, where the version can say "zeros" about them.
-    fn discard(&mut self, first: usize, count: usize) {
-        let per_cluster = self.image.geometry().cluster_bytes() as usize / SECTOR;
+    pub(crate) fn discard(&mut self, first: usize, count: usize) {
+        let per_cluster = self.per_cluster();
         let (first, end) = (first.next_multiple_of(per_cluster), first + count);
         let end = if end == self.start.len() { end } else { end / per_cluster * per_cluster };
         let says_zeros = self.image.dialect().has_zero_flag() || self.backing.is_none();
         if first >= end || !says_zeros {
             return;
         }
-        self.diary.note(self.crash.position(), first, end - first, ZERO);
+        self.diary.note(self.power.position(), first, end - first, ZERO);
         let len = ((end - first) * SECTOR) as u64;
         self.image.discard_at((first * SECTOR) as u64, len).unwrap();
     }
 
     /// A compressed write of a whole cluster, where one is allowed.
-    fn compress(&mut self, first: usize) {
-        let count = self.image.geometry().cluster_bytes() as usize / SECTOR;
+    pub(crate) fn compress(&mut self, first: usize) {
+        let count = self.per_cluster();
+        if self.kind.data != Data::Inside || first + count > self.start.len() {
+            return;
+        }
         self.stamp += 1;
-        let begun = self.crash.position();
+        let begun = self.power.position();
         let bytes = sectors(self.stamp, first, count);
         let mut compressor = self.image.compressor().unwrap();
         let result =
@@ -197,26 +244,29 @@ impl Player {
         }
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let ended = self.diary.writes.len();
         self.image.flush().unwrap();
-        self.diary.flushes.push((self.crash.position(), ended));
+        self.diary.flushes.push((self.power.position(), ended));
     }
 
-    fn finish(self) -> History {
-        let Self { crash, image, backing, diary, start, .. } = self;
+    pub(crate) fn per_cluster(&self) -> usize {
+        self.kind.cluster_bytes() as usize / SECTOR
+    }
+
+    pub(crate) fn finish(self) -> History {
+        let Self { kind, power, image, backing, mut diary, start, .. } = self;
+        let ended = diary.writes.len();
         image.close().unwrap();
-        History { log: crash.log(), diaries: vec![diary], start, backing }
+        diary.flushes.push((power.position(), ended));
+        assert_closed(&images::bytes(&*power.media().image));
+        History { kind, log: power.log(), diaries: vec![diary], start, backing }
     }
-}
-
-fn as_it_is(crash: Arc<CrashStorage>) -> Arc<dyn Storage> {
-    crash
 }
 
 /// Every kind of change once, with flushes between.
-fn script(player: &mut Player) {
-    let per_cluster = player.image.geometry().cluster_bytes() as usize / SECTOR;
+pub(crate) fn script(player: &mut Player) {
+    let per_cluster = player.per_cluster();
     player.write(1, 2);
     player.flush();
     player.write(2 * per_cluster, per_cluster);
@@ -242,7 +292,7 @@ fn script(player: &mut Player) {
 #[test]
 fn a_scripted_history() {
     for (cluster_bits, below) in [(9, 40), (12, 90), (12, 0)] {
-        let mut player = Player::new((*memory(128 << 10, cluster_bits)).clone(), below, as_it_is);
+        let mut player = Player::new(Kind::standard(128 << 10, cluster_bits), below);
         script(&mut player);
         let history = player.finish();
         let count = history.assert_survives(250);
@@ -251,13 +301,15 @@ fn a_scripted_history() {
     }
 }
 
-fn random_history(player: &mut Player, rng: &mut Rng, steps: usize) {
-    let count = player.start.len();
-    let per_cluster = player.image.geometry().cluster_bytes() as usize / SECTOR;
+pub(crate) fn random_history(player: &mut Player, rng: &mut Rng, steps: usize) {
+    let (count, per_cluster) = (player.start.len(), player.per_cluster());
     for _ in 0..steps {
         let mut first = rng.below(count as u64) as usize;
         let mut len = 1 + rng.below(2 * per_cluster as u64 + 2) as usize;
-        if rng.one_in(2) {
+        if per_cluster > 8 && rng.one_in(2) {
+            // Subclusters one by one.
+            len = 1 + rng.below(3) as usize;
+        } else if rng.one_in(2) {
             first -= first % per_cluster;
             len = len.next_multiple_of(per_cluster);
         }
@@ -281,7 +333,7 @@ fn random_histories() {
     for round in 0..16 {
         let (cluster_bits, size) = [(9, 48 << 10), (11, 64 << 10)][round % 2];
         let below = [0, 50][round / 2 % 2];
-        let mut player = Player::new((*memory(size, cluster_bits)).clone(), below, as_it_is);
+        let mut player = Player::new(Kind::standard(size, cluster_bits), below);
         random_history(&mut player, &mut rng, 50);
         let history = player.finish();
         count += history.assert_survives(60);
@@ -293,9 +345,8 @@ fn random_histories() {
 #[test]
 fn version_2_over_a_layer() {
     let mut rng = Rng::announced(0xc2);
-    let storage = MemoryStorage::new();
-    cow_engine::create(&storage, &options(48 << 10, 9, qcow2_format::Version::V2)).unwrap();
-    let mut player = Player::new(storage, 60, as_it_is);
+    let kind = Kind { version: Version::V2, ..Kind::standard(48 << 10, 9) };
+    let mut player = Player::new(kind, 60);
     random_history(&mut player, &mut rng, 50);
     assert!(player.finish().assert_survives(100) > 300);
 }
@@ -303,15 +354,16 @@ fn version_2_over_a_layer() {
 #[test]
 fn trap_97_an_image_full_of_compressed_clusters() {
     let mut rng = Rng::announced(0x97);
-    let storage = memory(64 << 10, 11);
-    let image = images::open(&storage);
+    let kind = Kind::standard(64 << 10, 11);
+    let media = kind.memory();
+    let image = kind.open(&media, None);
     let mut compressor = image.compressor().unwrap();
     for cluster in 0..32 {
         let bytes = sectors(BELOW, cluster * 4, 4);
         image.write_compressed_at(&mut compressor, cluster as u64 * 2048, &bytes).unwrap();
     }
     image.close().unwrap();
-    let mut player = Player::new((*storage).clone(), 0, as_it_is);
+    let mut player = Player::on(kind, &media, 0, none_lost);
     player.start.fill(BELOW);
     random_history(&mut player, &mut rng, 60);
     assert!(player.finish().assert_survives(100) > 300);
@@ -319,18 +371,20 @@ fn trap_97_an_image_full_of_compressed_clusters() {
 
 #[test]
 fn growth_of_the_refcount_table() {
-    let mut player = Player::new(crate::faults::nearly_full(), 0, as_it_is);
+    let kind = Kind::standard(16 << 20, 9);
+    let start = Media { image: Arc::new(crate::faults::nearly_full()), data: None };
+    let mut player = Player::on(kind, &start, 0, none_lost);
     // Contents are judged elsewhere; here it is about the counts.
     let first = 12 << 11;
     player.start.truncate(0);
-    let before = player.crash.position();
+    let before = player.power.position();
     for number in 0..12 {
         player.image.write_at((first + number) * 512, &sectors(7, number as usize, 1)).unwrap();
         if number == 8 {
             player.image.flush().unwrap();
         }
     }
-    assert!(player.crash.position() > before);
+    assert!(player.power.position() > before);
     let history = player.finish();
     assert!(history.assert_survives(6) > 20);
 }
@@ -340,8 +394,8 @@ fn several_writers_and_a_flusher() {
     const WRITERS: usize = 3;
     let mut rng = Rng::announced(0x3a);
     for round in 0..3 {
-        let player = Player::new((*memory(96 << 10, 11)).clone(), 100, as_it_is);
-        let (image, crash, count) = (&player.image, &player.crash, player.start.len());
+        let player = Player::new(Kind::standard(96 << 10, 11), 100);
+        let (image, power, count) = (&player.image, &player.power, player.start.len());
         let rngs: Vec<Rng> = (0..WRITERS).map(|_| rng.fork()).collect();
         let diaries: Vec<Mutex<Diary>> = (0..WRITERS).map(|_| Mutex::default()).collect();
         std::thread::scope(|scope| {
@@ -353,13 +407,13 @@ fn several_writers_and_a_flusher() {
                         // Groups of three sectors belong to one writer; clusters have four.
                         let group = rng.below((count / 3 / WRITERS) as u64) as usize;
                         let first = (group * WRITERS + number) * 3;
-                        let begun = crash.position();
+                        let begun = power.position();
                         let at = (first * SECTOR) as u64;
                         match rng.below(8) {
                             0 => {
                                 let ended = diary.writes.len();
                                 image.flush().unwrap();
-                                diary.flushes.push((crash.position(), ended));
+                                diary.flushes.push((power.position(), ended));
                             }
                             1 => {
                                 diary.note(begun, first, 3, ZERO);
@@ -384,64 +438,20 @@ fn several_writers_and_a_flusher() {
     }
 }
 
-/// A storage that loses some syncs: what the engine orders with them is then in no order.
-#[derive(Debug)]
-struct LosesSyncs {
-    inner: Arc<CrashStorage>,
-    /// Which of the syncs seen so far are lost: those with this remainder.
-    lost: fn(u64) -> bool,
-    seen: Mutex<u64>,
-}
-
-macro_rules! pass_on {
-    ($(fn $name:ident(&self $(, $arg:ident: $kind:ty)*) -> $answer:ty;)*) => {
-        $(fn $name(&self $(, $arg: $kind)*) -> $answer {
-            self.inner.$name($($arg),*)
-        })*
-    };
-}
-
-impl Storage for LosesSyncs {
-    pass_on! {
-        fn len(&self) -> block_io::Result<u64>;
-        fn read_at(&self, offset: u64, buf: &mut [u8]) -> block_io::Result<usize>;
-        fn read_vectored_at(&self, offset: u64, bufs: &mut [std::io::IoSliceMut<'_>]) -> block_io::Result<usize>;
-        fn write_at(&self, offset: u64, buf: &[u8]) -> block_io::Result<()>;
-        fn write_vectored_at(&self, offset: u64, bufs: &[std::io::IoSlice<'_>]) -> block_io::Result<()>;
-        fn write_zeroes_at(&self, offset: u64, len: u64) -> block_io::Result<()>;
-        fn punch_hole(&self, offset: u64, len: u64) -> block_io::Result<bool>;
-        fn allocate(&self, offset: u64, len: u64) -> block_io::Result<()>;
-        fn set_len(&self, len: u64) -> block_io::Result<()>;
-        fn extent_at(&self, offset: u64) -> block_io::Result<Option<block_io::Extent>>;
-        fn allocated_bytes(&self) -> block_io::Result<u64>;
-        fn alignment(&self) -> block_io::Alignment;
-        fn identity(&self) -> block_io::Result<Option<block_io::FileId>>;
-        fn is_read_only(&self) -> bool;
-        fn lock(&self, lock: block_io::Lock) -> block_io::Result<()>;
-    }
-
-    fn sync(&self) -> block_io::Result<()> {
-        let mut seen = self.seen.lock().unwrap();
-        *seen += 1;
-        if (self.lost)(*seen) { Ok(()) } else { self.inner.sync() }
-    }
-}
-
 /// The tests above can fail: each barrier that is lost is noticed.
 #[test]
 fn a_lost_barrier_is_noticed() {
-    type Lost = fn(u64) -> bool;
     let orders: [(&str, Lost); 4] = [
-        ("all", |_| true),
-        ("the one before entries", |seen| seen % 2 == 1),
-        ("the one after entries", |seen| seen % 2 == 0),
-        ("one of the later ones", |seen| seen == 5),
+        ("all", |_, _| true),
+        ("the one before entries", |_, seen| seen % 2 == 1),
+        ("the one after entries", |_, seen| seen % 2 == 0),
+        ("one of the later ones", |_, seen| seen == 5),
     ];
+    let kind = Kind::standard(128 << 10, 12);
     for (what, lost) in orders {
-        let wrap = |inner| Arc::new(LosesSyncs { inner, lost, seen: Mutex::default() }) as _;
-        let mut player = Player::new((*memory(128 << 10, 12)).clone(), 90, wrap);
+        let mut player = Player::on(kind, &kind.memory(), 90, lost);
         script(&mut player);
-        let (_, complaint) = player.finish().complaint(&CrashPlan::default());
+        let (_, complaint) = player.finish().complaint(256);
         assert!(complaint.is_some(), "{what} lost, and nobody noticed");
     }
 }

@@ -3,15 +3,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod census;
+mod census_notices;
 mod concurrency;
 mod crash;
 mod damaged;
+mod external_data;
 mod faults;
 mod flush_plans;
 mod growth;
+mod host_space;
 mod images;
 mod interleavings;
+mod kinds;
 mod model;
+mod power;
+mod power_cuts;
 mod read_plans;
 mod refused;
 mod stamps;

@@ -39,7 +39,7 @@ pub struct Args {
     object: Vec<String>,
     /// Image file, then its new size in bytes, or with a suffix k, M, G, T, P, E; with + or - in
     /// front, by how much it grows or shrinks
-    #[arg(value_name = "FILE [+|-]SIZE", allow_hyphen_values = true)]
+    #[arg(value_name = "FILE [+|-]SIZE")]
     words: Vec<OsString>,
 }
 
@@ -67,13 +67,7 @@ pub fn run(args: &Args) -> Outcome {
     };
     let (file, size) = match args.words.as_slice() {
         [] | [_] => return Err(usage("Expecting image file name and size")),
-        [file, ..] if is_flag(file) => {
-            return Err(usage(&format!("invalid option -- '{}'", flag_name(file))));
-        }
         [file, size] => (file, size),
-        [_, _, more, ..] if is_flag(more) => {
-            return Err(usage(&format!("invalid option -- '{}'", flag_name(more))));
-        }
         _ => return Err(usage("Extra argument(s) in command line")),
     };
     let wanted = Wanted::parse(size)?;
@@ -83,17 +77,29 @@ pub fn run(args: &Args) -> Outcome {
     resize(args, &image, wanted, options)
 }
 
-fn is_flag(word: &OsStr) -> bool {
-    word.to_str().is_some_and(|word| word.starts_with('-') && word.len() > 1)
-}
+/// Stands for the `-` before a size while flags are told apart.
+const MINUS: &str = "\u{2212}";
 
-fn flag_name(word: &OsStr) -> String {
-    word.to_string_lossy().trim_start_matches('-').to_owned()
+/// The command line with sizes below zero, such as `-512k`, written so that nobody takes them for
+/// flags. Other verbs' command lines stay as they are.
+#[must_use]
+pub fn shield_sizes(arguments: &[OsString]) -> Vec<OsString> {
+    let shield = |word: &OsString| {
+        let size = word.to_str().and_then(|word| word.strip_prefix('-'));
+        match size.filter(|size| size.starts_with(|first: char| "0123456789.".contains(first))) {
+            Some(size) => format!("{MINUS}{size}").into(),
+            None => word.clone(),
+        }
+    };
+    match arguments.get(1).is_some_and(|verb| verb == "resize") {
+        true => arguments.iter().map(shield).collect(),
+        false => arguments.to_vec(),
+    }
 }
 
 impl Wanted {
     fn parse(text: &OsStr) -> Result<Self, Failure> {
-        let text = text.to_string_lossy();
+        let text = text.to_string_lossy().replace(MINUS, "-");
         let (number, kind): (&str, fn(u64) -> Self) = match text.as_bytes().first() {
             Some(b'+') => (&text[1..], Self::More),
             Some(b'-') => (&text[1..], Self::Less),
@@ -197,6 +203,15 @@ mod tests {
         assert_eq!(parse("+-5"), Err("Value '-5' is out of range for parameter 'size'".into()));
         assert!(parse("foo").unwrap_err().starts_with("Invalid size 'foo'"));
         assert!(parse("").is_err());
+    }
+
+    #[test]
+    fn sizes_below_zero_are_no_flags() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let shielded = shield_sizes(&words("qimg resize -q x -512k -.5M --shrink"));
+        assert_eq!(shielded, words("qimg resize -q x \u{2212}512k \u{2212}.5M --shrink"));
+        assert_eq!(parse(shielded[4].to_str().unwrap()), Ok(Wanted::Less(512 << 10)));
+        assert_eq!(shield_sizes(&words("qimg map -1")), words("qimg map -1"));
     }
 
     #[test]

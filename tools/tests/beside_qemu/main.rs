@@ -4,6 +4,7 @@
 mod check;
 mod compare;
 mod convert;
+mod convert_options;
 mod create;
 mod gallery;
 mod info;
@@ -12,3 +13,4 @@ mod map;
 mod new_verbs;
 mod pair;
 mod refusal;
+mod resize;

@@ -55,6 +55,7 @@ impl Target {
             // Where bytes of a raw target lie does not depend on the order of writes.
             out_of_order: args.oob_writes || self.cluster == 1,
             target_is_zero: self.backing.is_none() && (self.fresh || args.target_is_zero),
+            keep_space: plan.options.get("preallocation").is_some_and(|mode| mode != "off"),
             target_backing: self.backing,
             compress: args.compress,
             compression_level: args.compression_level,
