@@ -114,8 +114,8 @@ pub(crate) fn claim_error(claimant: Area, host: HostOffset, refusal: Refusal) ->
 /// Says of most clusters, without a lock, that they hold no metadata. A set bit only says that
 /// they may.
 ///
-/// Writers in place look here for every cluster: on two threads, the shared lock alone took
-/// about a quarter of the time of a small write that the page cache absorbs.
+/// Writers in place look here for every cluster. The lock and the tree behind it cost several
+/// times as much, and more with every thread.
 #[derive(Debug)]
 struct Filter {
     bits: Box<[AtomicU64]>,
