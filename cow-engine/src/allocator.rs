@@ -261,7 +261,7 @@ impl Allocator {
     pub(crate) fn count_down(&self, map: &MetadataMap, unused: &[Unpublished]) -> Result<()> {
         // One by one: only when the others are gone it shows which reference was the last.
         for clusters in unused {
-            if clusters.punch {
+            if map.guard_given_up(clusters.run)? && clusters.punch {
                 self.punch(clusters.run)?;
             }
             self.count_down_in(map, &mut self.lock(), clusters.run)?;
@@ -449,6 +449,7 @@ impl Allocator {
         self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         // Counted down with the next flush, like everything that nothing points at any more.
         let old = HostRun { first: growth.old_table, count: growth.old_table_clusters };
+        map.retire(old);
         books.unpublished.push(Unpublished { run: old, punch: false });
         Ok(())
     }

@@ -85,6 +85,28 @@ impl AreaRuns {
         None
     }
 
+    /// Notes that a structure has left the cluster, which is still counted.
+    pub(crate) fn retire(&mut self, cluster: u64) {
+        let owned = self.run_at(cluster).is_some_and(|(_, run)| !of_snapshots(run.area));
+        if owned {
+            self.cut_out(cluster);
+            self.insert(cluster, Run { clusters: 1, area: Area::RetiredTable });
+        }
+    }
+
+    /// The first structure from `first` to `last` that is not `harmless`.
+    pub(crate) fn first_but(
+        &self,
+        first: u64,
+        last: u64,
+        harmless: impl Fn(Area) -> bool,
+    ) -> Option<(u64, Area)> {
+        let before = self.run_at(first).map(|(_, run)| (first, run));
+        let inside = self.runs.range(first..=last).map(|(&start, &run)| (start, run));
+        let mut there = before.into_iter().chain(inside);
+        there.find(|(_, run)| !harmless(run.area)).map(|(start, run)| (start, run.area))
+    }
+
     /// Notes that nothing uses the cluster any more. What belongs to a snapshot stays protected:
     /// no snapshot goes away while the image is open, whatever the counts say.
     pub(crate) fn release(&mut self, cluster: u64) {
@@ -202,6 +224,27 @@ mod tests {
         areas.release(10);
         assert_eq!(areas.owner(10, 11), Some(Area::SnapshotL2Table), "snapshots keep theirs");
         assert_eq!(areas.owner(10, 10), None);
+    }
+
+    #[test]
+    fn a_table_that_moved_leaves_clusters_without_structure() {
+        let mut areas = AreaRuns::default();
+        areas.claim(Area::L1Table, 10, 3).unwrap();
+        areas.claim(Area::L2Table, 13, 2).unwrap();
+        areas.share_l2_table(14).unwrap();
+        let harmless = |area| area == Area::RetiredTable;
+        for cluster in 10..=14 {
+            areas.retire(cluster);
+            let next = [(11, Area::L1Table), (12, Area::L1Table), (13, Area::L2Table)];
+            let next = next.get(cluster as usize - 10).copied();
+            let next = next.unwrap_or((14, Area::SnapshotL2Table));
+            assert_eq!(areas.first_but(9, 20, harmless), Some(next));
+            assert_eq!(areas.first_but(next.0, next.0, harmless), Some(next));
+            assert_eq!(areas.first_but(15, 20, harmless), None);
+        }
+        assert_eq!(areas.owner(12, 12), Some(Area::RetiredTable), "still counted");
+        areas.release(12);
+        assert_eq!(areas.owner(12, 12), None);
     }
 
     #[test]

@@ -213,6 +213,8 @@ pub enum Area {
     BitmapData,
     /// The header and key material of LUKS.
     EncryptionHeader,
+    /// Where a table was until it moved or went away.
+    RetiredTable,
     /// Guest data.
     Data,
     /// Where the file is to be cut.
@@ -452,6 +454,7 @@ impl fmt::Display for Area {
             Self::BitmapTable => "a bitmap table",
             Self::BitmapData => "the data of a bitmap",
             Self::EncryptionHeader => "the encryption header",
+            Self::RetiredTable => "a table that was given up",
             Self::Data => "guest data",
             Self::EndOfFile => "the end of the file",
         })

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use qcow2_format::{Geometry, HostCluster, HostOffset};
+use refcount::HostRun;
 
 use crate::area_runs::{AreaRuns, RUNS_MAX, Refusal};
 use crate::error::{Area, Error, Result};
@@ -52,11 +53,35 @@ impl MetadataMap {
         }
     }
 
+    /// Notes that a structure has left its clusters. They stay protected like before until they are
+    /// [released](Self::release); what belongs to a snapshot stays its own.
+    pub(crate) fn retire(&self, clusters: HostRun) {
+        let mut runs = self.write();
+        clusters.clusters().for_each(|cluster| runs.retire(cluster.get()));
+    }
+
+    /// Looks once more at clusters that were given up some time ago and are about to be counted
+    /// down. Counts that were wrong may have had one of them handed out for a structure since.
+    /// Returns whether their host space may be given back: tables of snapshots keep theirs.
+    pub(crate) fn guard_given_up(&self, run: HostRun) -> Result<bool> {
+        let (first, last) = (run.first.get(), run.end().saturating_sub(1));
+        if self.lets_pass(first, last) {
+            return Ok(true);
+        }
+        let runs = self.read();
+        let harmless = |area| matches!(area, Area::RetiredTable | Area::SnapshotL2Table);
+        if let Some((cluster, owner)) = runs.first_but(first, last, harmless) {
+            let host = self.geometry.host_offset(HostCluster::new(cluster));
+            let host = host.unwrap_or(HostOffset::ZERO);
+            return Err(Error::Overlap { claimant: Area::Data, host, owner });
+        }
+        Ok(runs.first_but(first, last, |area| area == Area::RetiredTable).is_none())
+    }
+
     /// Refuses guest data at `len` bytes from `host` on when metadata lies there.
     pub(crate) fn guard_data(&self, host: HostOffset, len: u64) -> Result<()> {
         let (first, last) = self.clusters(host, len);
-        let few = last.saturating_sub(first) < FILTERED_CLUSTERS_MAX;
-        if few && !(first..=last).any(|cluster| self.filter.may_hold(cluster)) {
+        if self.lets_pass(first, last) {
             return Ok(());
         }
         match self.read().owner(first, last) {
@@ -85,6 +110,12 @@ impl MetadataMap {
                 Err(Error::Overlap { claimant: Area::EndOfFile, host, owner })
             }
         }
+    }
+
+    /// Whether there is certainly no metadata from `first` to `last`, without a lock.
+    fn lets_pass(&self, first: u64, last: u64) -> bool {
+        let few = last.saturating_sub(first) < FILTERED_CLUSTERS_MAX;
+        few && !(first..=last).any(|cluster| self.filter.may_hold(cluster))
     }
 
     /// First and last cluster of a range that is not empty.

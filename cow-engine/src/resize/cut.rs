@@ -83,12 +83,14 @@ impl Image {
         let entry = self.l1.get(index);
         let writer = self.writer()?;
         if let Some(table) = self.l2_table_offset(index, entry)? {
-            let mut runs = vec![HostRun { first: self.geometry().host_cluster(table), count: 1 }];
+            let table_run = HostRun { first: self.geometry().host_cluster(table), count: 1 };
+            let mut runs = vec![table_run];
             self.mapped_by(writer, index, table, |run| {
                 runs.push(run);
                 Ok(())
             })?;
             self.l1.publish(index, L1Entry::UNALLOCATED);
+            writer.map.retire(table_run);
             writer.allocator.unpublish(runs.into_iter(), true);
         } else if entry != L1Entry::UNALLOCATED {
             self.l1.publish(index, L1Entry::UNALLOCATED);

@@ -34,7 +34,9 @@ impl Image {
         let clusters = geometry.clusters_for(u64::from(old.count) * 8);
         if clusters > 0 {
             let old = HostRun { first: geometry.host_cluster(old.offset), count: clusters };
-            self.writer()?.allocator.unpublish(std::iter::once(old), false);
+            let writer = self.writer()?;
+            writer.map.retire(old);
+            writer.allocator.unpublish(std::iter::once(old), false);
         }
         self.flush_all()
     }

@@ -338,6 +338,7 @@ impl Image {
         })?;
         let first = self.geometry().host_cluster(shared);
         let old = HostRun { first, count: 1 };
+        writer.map.retire(old);
         writer.allocator.unpublish(std::iter::once(old), false);
         Ok(())
     }

@@ -64,3 +64,39 @@ fn the_header_is_never_free() {
         assert_eq!(bytes(&storage)[..72], victim.bytes[..72], "{}", shape.options);
     }
 }
+
+#[test]
+fn a_cluster_that_was_counted_once_for_two_is_not_taken_from_its_new_owner() {
+    for shape in SHAPES {
+        let cluster = shape.cluster_bytes();
+        let victim = shape.victim().without_free_clusters();
+        let entry = victim.entry();
+        let host = victim.word(entry) & 0x00ff_ffff_ffff_fe00;
+        // Two guest clusters lead to one host cluster, which is counted once.
+        let lied = (0..shape.entry_bytes() / 8).fold(victim.clone(), |lied, word| {
+            let from = victim.word(entry + word * 8);
+            lied.with_word(entry + 2 * shape.entry_bytes() + word * 8, from)
+        });
+        let storage = lied.storage();
+        let image = try_open(&storage).unwrap();
+        // Readers keep what they may be reading from being counted down, one flush each.
+        let reader = image.begin_read(0, 512).unwrap();
+        image.discard_at(0, cluster).unwrap();
+        image.flush().unwrap();
+        image.discard_at(2 * cluster, cluster).unwrap();
+        let later_reader = image.begin_read(0, 512).unwrap();
+        drop(reader);
+        image.flush().unwrap();
+        // Now it is free, and becomes a table.
+        image.write_at(2 * shape.covered(), &[9; 512]).unwrap();
+        drop(later_reader);
+        let error = image.flush().unwrap_err();
+        let Error::Overlap { claimant: Area::Data, host: found, owner } = error else {
+            panic!("{}: {error}", shape.options);
+        };
+        assert_eq!((found.get(), owner), (host, Area::L2Table), "{}", shape.options);
+        drop(image);
+        let table = &bytes(&storage)[host as usize..(host + cluster) as usize];
+        assert!(table.iter().any(|&byte| byte != 0), "{}: the table is gone", shape.options);
+    }
+}
