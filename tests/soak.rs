@@ -22,5 +22,6 @@ mod soak {
     mod step;
     mod support;
     mod turn;
+    mod twins;
     mod world;
 }

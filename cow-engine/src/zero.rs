@@ -80,6 +80,8 @@ impl Image {
                 return self.zero_subclusters(writer, touched, mapping);
             }
             match cluster {
+                // All of it reads as zeros: its space may go.
+                ClusterType::ZeroAllocated { .. } if mode == ZeroMode::Unmap => {}
                 // Reads as zeros already, and its rest must keep what it has: zeros too.
                 ClusterType::ZeroPlain | ClusterType::ZeroAllocated { .. } => {
                     return Ok(NeedData::new());

@@ -69,15 +69,37 @@ impl Run {
     }
 }
 
+impl Answer {
+    /// Whether this and `kept` are zeros of the image, here without host space, there with it.
+    pub(crate) fn is_gone(self, kept: Self) -> bool {
+        self.zero && !self.data && Self { offset: kept.offset, ..self } == kept
+    }
+
+    /// The same without what depends on the order in which host space was taken, and without
+    /// what only the host knows: holes in what is reserved.
+    pub(crate) fn shape(self) -> Self {
+        Self { offset: self.offset.map(|_| 0), zero: self.zero && !self.data, ..self }
+    }
+}
+
 /// The first byte about which two lists disagree, with both answers.
 pub(crate) fn difference(first: &[Run], second: &[Run]) -> Option<(u64, Answer, Answer)> {
+    difference_of(first, second, |_, one, two| one == two)
+}
+
+/// The first byte about which two lists say what is not the same.
+pub(crate) fn difference_of(
+    first: &[Run],
+    second: &[Run],
+    same: impl Fn(u64, Answer, Answer) -> bool,
+) -> Option<(u64, Answer, Answer)> {
     let (mut a, mut b) = (first.iter().peekable(), second.iter().peekable());
     let mut at = 0;
     while let (Some(run), Some(other)) = (a.peek(), b.peek()) {
         assert!(run.start <= at && at < run.end(), "{run:?} does not follow at {at}");
         assert!(other.start <= at && at < other.end(), "{other:?} does not follow at {at}");
         let (one, two) = (run.at(at), other.at(at));
-        if one != two {
+        if !same(at, one, two) {
             return Some((at, one, two));
         }
         at = run.end().min(other.end());

@@ -53,6 +53,7 @@ impl Draft {
         let act = match self.rng.below(20) {
             0 | 1 if self.we_write() => self.parallel(),
             2 => self.killed(),
+            8..=10 if self.we_write() => self.twins(),
             3 | 4 => self.resize().unwrap_or_else(|| self.session()),
             5..=7 if self.recipe.snapshots => self.snapshot(),
             _ => self.session(),
@@ -74,6 +75,11 @@ impl Draft {
         let count = if hand == Hand::Library { 2 * count } else { count };
         let mode = Mode::random(&mut self.rng);
         Act::Session { hand, mode, steps: self.steps(count) }
+    }
+
+    fn twins(&mut self) -> Act {
+        let count = self.rng.within(1..12);
+        Act::Twins { steps: self.steps(count) }
     }
 
     fn steps(&mut self, count: u64) -> Vec<Step> {

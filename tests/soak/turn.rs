@@ -21,6 +21,9 @@ pub(crate) struct Turn {
 pub(crate) enum Act {
     /// Requests one after the other, with the image open all the time.
     Session { hand: Hand, mode: Mode, steps: Vec<Step> },
+    /// Requests of the library, and the same ones of the real tool on a copy: clusters must end
+    /// up the same in both.
+    Twins { steps: Vec<Step> },
     /// Requests on several threads of the library; no two touch the same byte.
     Parallel { mode: Mode, steps: Vec<Step> },
     /// A program is killed: `steps` were flushed, `lost` were not.
@@ -70,6 +73,7 @@ impl Turn {
     pub(crate) fn steps_mut(&mut self) -> Option<&mut Vec<Step>> {
         match &mut self.act {
             Act::Session { steps, .. }
+            | Act::Twins { steps }
             | Act::Parallel { steps, .. }
             | Act::Killed { steps, .. } => Some(steps),
             _ => None,
@@ -79,7 +83,9 @@ impl Turn {
     /// How many requests it counts for.
     pub(crate) fn step_count(&self) -> usize {
         match &self.act {
-            Act::Session { steps, .. } | Act::Parallel { steps, .. } => steps.len(),
+            Act::Session { steps, .. } | Act::Twins { steps } | Act::Parallel { steps, .. } => {
+                steps.len()
+            }
             Act::Killed { steps, lost, .. } => steps.len() + lost.len(),
             _ => 1,
         }
@@ -91,7 +97,7 @@ impl Turn {
             Act::Session { hand, .. } | Act::Killed { hand, .. } | Act::Resize { hand, .. } => {
                 *hand == Hand::Theirs
             }
-            Act::Parallel { .. } => false,
+            Act::Parallel { .. } | Act::Twins { .. } => false,
             Act::Snapshot { .. } | Act::Apply { .. } | Act::Delete { .. } => true,
         }
     }
@@ -105,6 +111,10 @@ impl fmt::Display for Turn {
         match &self.act {
             Act::Session { hand, mode, steps } => {
                 write!(f, "{hand:?}, {mode:?}")?;
+                list(f, steps)
+            }
+            Act::Twins { steps } => {
+                write!(f, "Library, and Theirs on a copy")?;
                 list(f, steps)
             }
             Act::Parallel { mode, steps } => {

@@ -1,14 +1,16 @@
 //! `World`: the files of a history, what they must hold, and the turns that change them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use testkit::{Folder, ModelDisk, Qemu, Rng};
 
+use super::extents::Run;
 use super::hand::Hand;
 use super::judge::{self, Expected};
 use super::recipe::{DataFile, Preallocation, Recipe};
 use super::step::{DiscardRule, Step};
 use super::turn::{Act, Mode, Turn};
+use super::twins::{self, CopiedFiles, TWINS};
 use super::{library, program, support};
 
 /// The files of a history and what they must hold.
@@ -52,6 +54,7 @@ impl<'r> World<'r> {
         let mut rng = Rng::new(turn.seed);
         match &turn.act {
             Act::Session { hand, mode, steps } => self.session(*hand, mode, steps),
+            Act::Twins { steps } => self.twins(steps),
             Act::Parallel { mode, steps } => self.parallel(mode, steps, &mut rng),
             Act::Killed { hand, steps, lost } => self.killed(*hand, steps, lost, &mut rng),
             Act::Resize { hand, size, preallocation } => {
@@ -94,6 +97,23 @@ impl<'r> World<'r> {
         let steps = program::feasible(hand, &self.image, &steps, self.compresses());
         let (folder, model) = (&self.folder, &mut self.model);
         program::session(hand, &self.image, mode, &steps, folder, model, discards);
+    }
+
+    fn twins(&mut self, steps: &[Step]) {
+        let steps = self.fitted(steps);
+        // What the real tool can do, so can we.
+        let steps = program::feasible(Hand::Theirs, &self.image, &steps, self.compresses());
+        let has_data = self.recipe.data_file != DataFile::None;
+        let files: &[&Path] = if has_data { &[&self.image, &self.data] } else { &[&self.image] };
+        let (discards, mut model) = (self.discards(false), self.model.clone());
+        let (image, folder) = (&self.image, &self.folder);
+        let copied = CopiedFiles::new(files);
+        program::session(Hand::Theirs, image, &TWINS, &steps, folder, &mut model, discards);
+        let theirs = Run::of_json(&Qemu::map_json("qcow2", image));
+        copied.put_back();
+        library::session(image, &TWINS, &steps, &mut self.model, discards);
+        let ours = Run::of_json(&Qemu::map_json("qcow2", image));
+        twins::assert_alike(self.recipe, self.model.len() as u64, &ours, &theirs);
     }
 
     fn parallel(&mut self, mode: &Mode, steps: &[Step], rng: &mut Rng) {

@@ -337,6 +337,14 @@ fn trap_72_a_partial_zero_write_is_not_ignored() {
     let image = open(&storage);
     image.write_zeroes_at(4096, 4096, ZeroMode::Keep).unwrap();
     assert_eq!(image.explain(0).unwrap().cluster, Ok(ClusterType::ZeroPlain));
+    // A reserved cluster that reads as zeros is kept, or given up as a whole.
+    image.write_at(CLUSTER, &[1; CLUSTER as usize]).unwrap();
+    image.write_zeroes_at(CLUSTER, CLUSTER, ZeroMode::Keep).unwrap();
+    let kind = || image.explain(CLUSTER).unwrap().cluster;
+    image.write_zeroes_at(CLUSTER + 7, 13, ZeroMode::Keep).unwrap();
+    assert!(matches!(kind(), Ok(ClusterType::ZeroAllocated { .. })));
+    image.write_zeroes_at(CLUSTER + 7, 13, ZeroMode::Unmap).unwrap();
+    assert_eq!(kind(), Ok(ClusterType::ZeroPlain));
     // Where it does not, zeros are data.
     let image = open_over(&memory(1 << 20, 16), over(1 << 20));
     image.write_zeroes_at(4096, 4096, ZeroMode::Unmap).unwrap();

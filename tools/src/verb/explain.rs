@@ -1,5 +1,7 @@
-//! `qimg explain`: how one guest offset resolves, layer by layer and bit by bit.
+//! `qimg explain`: how one guest offset resolves, layer by layer and bit by bit; or what every byte
+//! of an image file is.
 
+mod header;
 mod human;
 mod json;
 
@@ -29,6 +31,10 @@ pub struct Args {
     /// Short for --output=json
     #[arg(long)]
     json: bool,
+    /// Explain the header byte by byte, and what the rest of the image file holds, instead of an
+    /// offset
+    #[arg(long)]
+    header: bool,
     /// Image file, then the guest offset: bytes, or with a suffix k, M, G, T, P, E
     #[arg(value_name = "FILE OFFSET")]
     words: Vec<OsString>,
@@ -61,13 +67,24 @@ pub(crate) struct LayerView<'a> {
 /// # Errors
 /// The image cannot be opened or its tables cannot be read; an offset outside the disk.
 pub fn run(args: &Args) -> Outcome {
-    let [file, offset] = args.words.as_slice() else {
-        let message = "Expecting an image file name and a guest offset";
-        return Err(Failure::usage("qimg", "explain", message));
-    };
     let output = match args.json {
         true => Output::Json,
         false => Output::parse("explain", args.output.as_deref())?,
+    };
+    let (file, offset) = match args.words.as_slice() {
+        [file] if args.header => {
+            let text = header::explain(&args.source, file, output)?;
+            std::io::stdout().write_all(text.as_bytes())?;
+            return Ok(exit::SUCCESS);
+        }
+        [file, offset] if !args.header => (file, offset),
+        _ => {
+            let message = match args.header {
+                true => "Expecting one image file name",
+                false => "Expecting an image file name and a guest offset",
+            };
+            return Err(Failure::usage("qimg", "explain", message));
+        }
     };
     let text = offset.to_string_lossy();
     let offset = size::parse(&text).map_err(|_| {

@@ -50,6 +50,46 @@ fn explain_is_readable() {
 }
 
 #[test]
+fn explain_names_every_byte_of_a_header() {
+    let gallery = Gallery::new();
+    let path = gallery.path("deep.qcow2");
+    let text = qimg(&["explain", "--header", &path]).success().stdout;
+    for part in [
+        "\n     4      4  00000003          version                  3: version of the format",
+        "size                     3145728: bytes of the virtual disk",
+        "0xe2792aca, 5 bytes: format of the backing file",
+        "extended L2 entries: incompatible bit 4",
+        "backing file name        top.qcow2",
+        "0x0       0x10000  the header\n",
+        "0x40000       0x10000  an L2 table\n",
+        "guest data, clusters: 4\n",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    let answer = qimg(&["explain", "--header", "--output=json", &path]).success().json();
+    let length = std::fs::metadata(&path).unwrap().len();
+    for (list, all) in [("fields", 65536), ("areas", length)] {
+        let mut end = 0;
+        for part in answer[list].as_array().unwrap() {
+            assert_eq!(part["offset"], end, "{part:#}");
+            end += part["length"].as_u64().unwrap();
+        }
+        assert_eq!(end, all, "{answer:#}");
+    }
+    let magic = &answer["fields"][0];
+    assert_eq!((&magic["name"], &magic["bytes"]), (&"magic".into(), &"514649fb".into()));
+    assert_eq!(answer["complete"], true);
+    qimg(&["explain", "--header", &gallery.path("base.raw")]).exits(1).fails_with("is raw");
+    // Neither a missing backing file nor a missing data file is in the way.
+    let new = gallery.path("new.qcow2");
+    let options = format!("data_file={},backing_file=nosuch,backing_fmt=raw", gallery.path("data"));
+    qimg(&["create", "-q", "-u", "-f", "qcow2", "-o", &options, &new, "1M"]).success();
+    std::fs::remove_file(gallery.path("data")).unwrap();
+    let text = qimg(&["explain", "--header", &new]).success().stdout;
+    assert!(text.contains("guest data: in ") && text.contains("external data file (bit 2)"));
+}
+
+#[test]
 fn chain_show_counts_every_byte_once() {
     let gallery = Gallery::new();
     let path = gallery.path("deep.qcow2");

@@ -28,6 +28,7 @@ fn wrong_command_lines() {
         (&["create", "a", "1", "2"], "Unexpected argument: 2"),
         (&["chain"], "Not enough arguments"),
         (&["explain", "a"], "Expecting an image file name and a guest offset"),
+        (&["explain", "--header", "a", "0"], "Expecting one image file name"),
     ] {
         refused(args, part);
     }
