@@ -14,7 +14,7 @@ use cow_engine::{CreatePlan, Preallocation};
 use qcow2_format::{ClusterBits, RefcountOrder};
 
 use new_file::NewFile;
-use same_file::is_same_file;
+use same_file::{is_below, is_same_file};
 
 pub use error::CreateError;
 pub use options::{CreateOptions, EXTENT_SIZE_HINT_DEFAULT, HostHints, Qcow2Options};
@@ -140,23 +140,26 @@ fn engine_options(
     })
 }
 
-/// Refuses names that lead to one file: what is made must not destroy what it is made on.
+/// Refuses names that lead to one file: what is made must not destroy what it is made on, however
+/// deep that lies.
 fn refuse_same_files(
     path: &Path,
     data: Option<&Path>,
     options: &CreateOptions,
 ) -> Result<(), CreateError> {
     let backing = options.qcow2.backing.as_ref();
-    let backing = backing.and_then(|backing| chain::resolve_name(path, &backing.name).ok());
-    if backing.as_ref().is_some_and(|backing| is_same_file(path, backing)) {
+    let is_of_backing = |file: &Path| {
+        backing.is_some_and(|backing| {
+            chain::resolve_name(path, &backing.name).is_ok_and(|below| is_same_file(file, &below))
+                || is_below(file, path, backing)
+        })
+    };
+    if is_of_backing(path) {
         return Err(CreateError::OwnBacking);
     }
-    let Some(data) = data else { return Ok(()) };
-    if is_same_file(path, data) {
-        return Err(CreateError::OwnDataFile);
-    }
-    match backing {
-        Some(backing) if is_same_file(data, &backing) => Err(CreateError::DataFileIsBacking),
+    match data {
+        Some(data) if is_same_file(path, data) => Err(CreateError::OwnDataFile),
+        Some(data) if is_of_backing(data) => Err(CreateError::DataFileIsBacking),
         _ => Ok(()),
     }
 }

@@ -20,7 +20,6 @@ mod soak {
     mod shrink;
     mod statistics;
     mod step;
-    mod support;
     mod turn;
     mod twins;
     mod world;

@@ -87,7 +87,7 @@ impl Image {
         self.flushes.run(
             || {
                 self.poison.check()?;
-                self.marking(self.poison.guarding(work))
+                self.marking(work())
             },
             || self.poison.check(),
         )
@@ -96,6 +96,13 @@ impl Image {
     fn flush_now(&self, writer: &Writer, extent: Extent) -> Result<FlushPlan> {
         // Growth of the refcount table writes blocks too; ours must not overtake its newer ones.
         let _write_back = writer.allocator.write_back();
+        // A failure is known before that lock is free: blocks that never arrived count as clean,
+        // and must not be forgotten.
+        self.poison.guarding(|| self.flush_stages(writer, extent))
+    }
+
+    /// Gathers what is to be written and writes it, stage by stage. The write-back lock is held.
+    fn flush_stages(&self, writer: &Writer, extent: Extent) -> Result<FlushPlan> {
         // The order of gathering matters while others go on changing things: clusters waiting to
         // be counted down first, then entries (which no longer point at them), then counts
         // (which cover every entry gathered before).
@@ -107,12 +114,13 @@ impl Image {
         let mut features = writer.marks.lock();
         let mark = (!with_counts).then(|| Marks::dirty_mark(*features)).flatten();
         let plan = self.collect(writer, unpublished, &slices, with_counts, mark)?;
+        if plan.marks_dirty() {
+            // Before it is written: should a later stage fail, a mark of damage must not undo it.
+            *features = features.with(IncompatibleFeatures::DIRTY);
+        }
         self.sync_data_file()?;
         for stage in plan.stages() {
             self.write_stage(writer, stage)?;
-        }
-        if plan.marks_dirty() {
-            *features = features.with(IncompatibleFeatures::DIRTY);
         }
         drop(features);
         slices.are_written();

@@ -203,8 +203,10 @@ impl SliceCache {
     }
 
     fn mark_dirty(&self, number: SliceNumber, slice: &Slice) {
+        // The list first: whoever finds the slice dirty already relies on it being listed.
+        let mut list = self.lock_dirty();
         if !slice.dirty.swap(true, Ordering::AcqRel) {
-            self.lock_dirty().push(number);
+            list.push(number);
         }
     }
 
@@ -370,6 +372,31 @@ mod tests {
         }
         assert!(cache.get(0).is_err(), "the slice is gone");
         assert!(cache.insert(0, slice(9), ticket).is_none(), "its stale bytes are refused");
+    }
+
+    #[test]
+    fn no_change_is_published_before_a_flush_would_find_it() {
+        let cache = SliceCache::new(0, 64);
+        let slice = load(&cache, 0, 0);
+        let let_others_run = || std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::scope(|scope| {
+            // A flush that looks now finds nothing: whoever comes first is held up here.
+            let list = cache.lock_dirty();
+            scope.spawn(|| cache.publish(0, &slice, 0, entry(1)));
+            let_others_run();
+            let second = scope.spawn(|| cache.publish(0, &slice, 1, entry(2)));
+            let_others_run();
+            let early = second.is_finished();
+            drop(list);
+            assert!(!early, "it relied on a slice that nobody has announced yet");
+        });
+        let dirty = cache.take_dirty();
+        assert_eq!(dirty.copies().len(), 1);
+        assert_eq!(
+            dirty.copies()[0].1[..16],
+            [[0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 2]].concat()
+        );
+        dirty.are_written();
     }
 
     #[test]

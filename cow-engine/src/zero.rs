@@ -83,9 +83,12 @@ impl Image {
                 // All of it reads as zeros: its space may go.
                 ClusterType::ZeroAllocated { .. } if mode == ZeroMode::Unmap => {}
                 // Reads as zeros already, and its rest must keep what it has: zeros too.
-                ClusterType::ZeroPlain | ClusterType::ZeroAllocated { .. } => {
+                ClusterType::ZeroPlain => return Ok(NeedData::new()),
+                ClusterType::ZeroAllocated { .. } if mode == ZeroMode::Keep => {
                     return Ok(NeedData::new());
                 }
+                // All of it is zeros, so all of it can be given back.
+                ClusterType::ZeroAllocated { .. } => {}
                 ClusterType::Unallocated if self.rest_is_zero(touched)? => {}
                 _ => return Ok(all),
             }

@@ -150,9 +150,7 @@ impl Ledger {
     pub fn reserve(&mut self, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
         let wanted = wanted.max(1);
         let run = self.find(wanted, how)?;
-        for cluster in run.clusters() {
-            self.store(cluster, 1)?;
-        }
+        self.take(run)?;
         let end = run.first.get().saturating_add(run.count);
         if self.cursor == run.first.get() {
             self.cursor = end;
@@ -218,14 +216,16 @@ impl Ledger {
             let mut run = HostRun { first: HostCluster::new(first), count: 1 };
             let mut end = first.saturating_add(1);
             while run.count < wanted {
-                match self.is_free(end) {
-                    Ok(true) => run.count = run.count.saturating_add(1),
-                    Ok(false) => break,
+                match self.free_from(end, wanted.saturating_sub(run.count)) {
+                    Ok(0) => break,
+                    Ok(more) => {
+                        run.count = run.count.saturating_add(more);
+                        end = end.saturating_add(more);
+                    }
                     // What was found will do: nothing is read or grown to lengthen it.
                     Err(_) if how == Reserve::UpTo => break,
                     Err(need) => return Err(need),
                 }
-                end = end.saturating_add(1);
             }
             if run.count >= wanted || how == Reserve::UpTo {
                 return Ok(run);
@@ -257,12 +257,41 @@ impl Ledger {
         }
     }
 
-    /// Whether a cluster is free; makes the block of its range first where there is none.
-    fn is_free(&mut self, cluster: u64) -> Result<bool, Need> {
+    /// How many clusters from this one on are free, at most `most` and as far as its block
+    /// counts; makes the block first where there is none.
+    fn free_from(&mut self, cluster: u64, most: u64) -> Result<u64, Need> {
         self.check_limit(cluster)?;
-        let cluster = HostCluster::new(cluster);
-        self.make_block(Position::of(self.geometry, cluster).table_index)?;
-        Ok(self.count(cluster)? == 0)
+        let position = Position::of(self.geometry, HostCluster::new(cluster));
+        self.make_block(position.table_index)?;
+        let Some(block) = self.blocks.get(&position.table_index) else { return Ok(0) };
+        let last = cluster.saturating_add(self.geometry.refcounts_per_block());
+        // At the very end of what can be addressed: one by one.
+        let most = if self.check_limit(last).is_ok() { most } else { 1 };
+        let slots = position.slot..block.counts.count();
+        let free = slots.take_while(|&slot| block.counts.get(slot) == 0);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Ok(u64::try_from(free.take(most).count()).unwrap_or(0))
+    }
+
+    /// Counts the free clusters of a run 1, block by block; all of the blocks are in memory.
+    fn take(&mut self, run: HostRun) -> Result<(), Need> {
+        let mut next = run.first.get();
+        while next < run.end() {
+            let cluster = HostCluster::new(next);
+            self.store(cluster, 1)?;
+            next = next.saturating_add(1);
+            let position = Position::of(self.geometry, cluster);
+            let Some(block) = self.blocks.get_mut(&position.table_index) else { continue };
+            for slot in position.slot.saturating_add(1)..block.counts.count() {
+                if next >= run.end() {
+                    break;
+                }
+                // 1 fits every width.
+                let _ = block.counts.set(slot, 1);
+                next = next.saturating_add(1);
+            }
+        }
+        Ok(())
     }
 
     /// Makes sure that the block of a range is in memory, adding it where there is none.

@@ -1,8 +1,10 @@
-//! Whether two names lead to one file, be it one that does not exist yet.
+//! Whether two names lead to one file, be it one that does not exist yet, or to a file of a chain.
 
 use std::path::{Path, PathBuf};
 
 use block_io::{FileId, Locking, OpenOptions, Storage};
+use chain::{Chain, Layer, Policy};
+use cow_engine::BackingReference;
 
 pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
     if a == b {
@@ -13,6 +15,21 @@ pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
         (None, None) => matches!((place(a), place(b)), (Some(a), Some(b)) if a == b),
         _ => false,
     }
+}
+
+/// Whether an existing file at `path` is one of those that the backing file of `overlay` is read
+/// from, itself included. What cannot be opened is no reason to refuse anything.
+pub(super) fn is_below(path: &Path, overlay: &Path, backing: &BackingReference) -> bool {
+    let (Some(id), Some(format)) = (identity(path), &backing.format) else { return false };
+    let (Ok(format), Ok(backing)) = (format.parse(), chain::resolve_name(overlay, &backing.name))
+    else {
+        return false;
+    };
+    // Somebody may be using the chain: nothing but names is wanted from it.
+    let policy = Policy::new().data_files(true).force_share(true);
+    let options = chain::OpenOptions::new().format(format).read_only(true).policy(policy);
+    let is_it = |layer: &Layer| layer.storage().identity().ok().flatten() == Some(id);
+    Chain::open(&backing, &options).is_ok_and(|chain| chain.layers().any(is_it))
 }
 
 /// What tells an existing file from all others, whatever links lead to it.

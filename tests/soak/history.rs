@@ -7,7 +7,6 @@ use testkit::Rng;
 use super::hand::{HANDS, Hand};
 use super::recipe::{DataFile, Preallocation, Recipe};
 use super::step::{Kind, Step};
-use super::support;
 use super::turn::{Act, Mode, Turn, new_size};
 
 /// An image and what happens to it.
@@ -25,6 +24,9 @@ impl fmt::Display for History {
         turns.try_for_each(|(number, turn)| writeln!(f, "{number}: {turn}"))
     }
 }
+
+/// Snapshots that an image has at once, at most: as many as counts of 4 bits have room for.
+const SNAPSHOTS_MAX: usize = 6;
 
 /// What is known while a history is made up.
 struct Draft {
@@ -51,9 +53,9 @@ impl History {
 impl Draft {
     fn turn(&mut self) -> Turn {
         let act = match self.rng.below(20) {
-            0 | 1 if self.we_write() => self.parallel(),
+            0 | 1 => self.parallel(),
             2 => self.killed(),
-            8..=10 if self.we_write() => self.twins(),
+            8..=10 => self.twins(),
             3 | 4 => self.resize().unwrap_or_else(|| self.session()),
             5..=7 if self.recipe.snapshots => self.snapshot(),
             _ => self.session(),
@@ -61,17 +63,9 @@ impl Draft {
         Turn { act, seed: self.rng.next_u64() }
     }
 
-    fn we_write(&self) -> bool {
-        support::writes(&self.recipe, !self.snapshots.is_empty())
-    }
-
-    fn hand(&mut self) -> Hand {
-        if self.we_write() { *self.rng.pick(&HANDS) } else { Hand::Theirs }
-    }
-
     fn session(&mut self) -> Act {
         let most = if self.recipe.cluster_bits > 17 { 16 } else { 60 };
-        let (hand, count) = (self.hand(), self.rng.within(1..most));
+        let (hand, count) = (*self.rng.pick(&HANDS), self.rng.within(1..most));
         let count = if hand == Hand::Library { 2 * count } else { count };
         let mode = Mode::random(&mut self.rng);
         Act::Session { hand, mode, steps: self.steps(count) }
@@ -127,7 +121,7 @@ impl Draft {
     }
 
     fn killed(&mut self) -> Act {
-        let hand = if self.hand() == Hand::Theirs { Hand::Theirs } else { Hand::Ours };
+        let hand = if *self.rng.pick(&HANDS) == Hand::Theirs { Hand::Theirs } else { Hand::Ours };
         let count = self.rng.within(1..8);
         let steps = self.steps(count);
         // What the real tool has not flushed may come back as anything, and a raw data file may
@@ -145,8 +139,7 @@ impl Draft {
         if refused || size == self.size {
             return None;
         }
-        let ours = support::writes(&self.recipe, !self.snapshots.is_empty());
-        let hand = if ours && self.rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
+        let hand = if self.rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
         let reserves = below.is_none() && size > self.size;
         let preallocation = match self.rng.below(8) {
             0 if reserves => Preallocation::Metadata,
@@ -160,15 +153,16 @@ impl Draft {
     }
 
     fn snapshot(&mut self) -> Act {
-        let number = self.rng.below(self.snapshots.len().max(1) as u64) as usize;
+        let count = self.snapshots.len();
+        let number = self.rng.below(count.max(1) as u64) as usize;
         match self.rng.below(4) {
-            0 if !self.snapshots.is_empty() => {
+            0 if count > 0 => {
                 let (name, size) = self.snapshots[number].clone();
                 // Version 2 does not resize beside snapshots; sizes are all the same then.
                 self.size = size;
                 Act::Apply { name }
             }
-            1 if !self.snapshots.is_empty() => {
+            choice if count == SNAPSHOTS_MAX || (choice < 3 && count > 1) => {
                 let (name, _) = self.snapshots.remove(number);
                 Act::Delete { name }
             }

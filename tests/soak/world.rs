@@ -11,7 +11,7 @@ use super::recipe::{DataFile, Preallocation, Recipe};
 use super::step::{DiscardRule, Step};
 use super::turn::{Act, Mode, Turn};
 use super::twins::{self, CopiedFiles, TWINS};
-use super::{library, program, support};
+use super::{library, program};
 
 /// The files of a history and what they must hold.
 pub(crate) struct World<'r> {
@@ -81,7 +81,7 @@ impl<'r> World<'r> {
     }
 
     fn compresses(&self) -> bool {
-        self.recipe.data_file == DataFile::None
+        self.recipe.compresses()
     }
 
     fn session(&mut self, hand: Hand, mode: &Mode, steps: &[Step]) {
@@ -149,12 +149,7 @@ impl<'r> World<'r> {
     fn after_crash(&self, rng: &mut Rng) {
         let expected = if self.recipe.lazy { Expected::Anything } else { Expected::Leaks };
         judge::checked(&self.image, expected, rng.one_in(4));
-        let has_snapshots = self.model.snapshot_names().next().is_some();
-        let hand = if support::writes(self.recipe, has_snapshots) && rng.one_in(2) {
-            Hand::Ours
-        } else {
-            Hand::Theirs
-        };
+        let hand = if rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
         let name = self.image.to_str().unwrap();
         if self.recipe.lazy {
             let args = ["-f", "qcow2", "-c", "length", name].map(str::to_owned);

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qimg::chain::{Chain, Format, OpenOptions};
+use qimg::chain::{Chain, Format, OpenOptions, Policy};
 use testkit::{Folder, Output, Qemu, built_program, run};
 
 /// An image file, alone with its backing file.
@@ -47,11 +47,9 @@ impl Disk {
         Self { folder, path }
     }
 
+    /// The word with `@name` replaced by a path beside the image.
     fn named(&self, word: &str) -> String {
-        word.strip_prefix('@').map_or_else(
-            || word.to_owned(),
-            |name| self.folder.path(name).to_str().unwrap().to_owned(),
-        )
+        word.replace('@', &format!("{}/", self.folder.root().display()))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -104,13 +102,17 @@ impl Disk {
 
     /// Opens with everything below it.
     pub(crate) fn open(&self) -> Chain {
-        Chain::open(&self.path, &OpenOptions::new().format(Format::Qcow2)).unwrap()
+        Chain::open(&self.path, &Self::options()).unwrap()
     }
 
     /// Opens without the right to change anything.
     pub(crate) fn open_read_only(&self) -> Chain {
-        let options = OpenOptions::new().format(Format::Qcow2).read_only(true);
-        Chain::open(&self.path, &options).unwrap()
+        Chain::open(&self.path, &Self::options().read_only(true)).unwrap()
+    }
+
+    /// The images here are our own: their data files are those that they name.
+    fn options() -> OpenOptions {
+        OpenOptions::new().format(Format::Qcow2).policy(Policy::new().data_files(true))
     }
 
     /// What a guest sees.

@@ -5,12 +5,12 @@ use super::disk::Disk;
 /// A new image whose header has a field that nobody knows and three such extensions, one of
 /// length 0.
 fn with_unknown_things() -> Disk {
-    let disk = Disk::new("-o lazy_refcounts=off 64M");
+    let disk = Disk::new("64M");
     let bytes = disk.bytes();
     let mut header = bytes[..112].to_vec();
     header[100..104].copy_from_slice(&120_u32.to_be_bytes());
-    // Compatible bits that nobody knows.
-    header[80..88].copy_from_slice(&(1_u64 << 40 | 1 << 7).to_be_bytes());
+    // The wish for lazy refcounts, and compatible bits that nobody knows.
+    header[80..88].copy_from_slice(&(1_u64 << 40 | 1 << 7 | 1).to_be_bytes());
     header.extend(*b"new here");
     for (magic, data) in [(0x1111_2222_u32, &b"12345"[..]), (0x1111_3333, b""), (0x0bad_cafe, b"8")]
     {

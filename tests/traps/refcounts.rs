@@ -75,3 +75,52 @@ fn counts_behind_the_end_of_the_file_are_nobodys_leaks() {
     disk.img("check").exits(3);
     disk.qimg("check").exits(3);
 }
+
+#[test]
+fn counts_narrower_than_a_byte_start_with_its_lowest_bits() {
+    // Two data clusters, an L2 table and the four clusters of a new image: seven.
+    let cases: [(u32, &[u8]); 4] =
+        [(1, &[0x7f]), (2, &[0x55, 0x15]), (4, &[0x11, 0x11, 0x11, 0x01]), (8, &[1; 7])];
+    for (bits, counts) in cases {
+        for (make, hand) in [
+            (Disk::img as fn(&Disk, &str) -> _, Disk::theirs as fn(&Disk, &[&str])),
+            (Disk::qimg, Disk::ours),
+        ] {
+            let disk = Disk::new("1M");
+            make(&disk, &format!("create -q -f qcow2 -o size=1M,refcount_bits={bits}")).success();
+            hand(&disk, &["write -P 1 0 128k"]);
+            let block = disk.bytes()[0x2_0000..0x2_0010].to_vec();
+            let mut expected = counts.to_vec();
+            expected.resize(16, 0);
+            assert_eq!(block, expected, "{bits} bits");
+            disk.assert_sound();
+        }
+    }
+}
+
+#[test]
+fn blobs_share_a_host_cluster_only_as_far_as_its_count_can_tell() {
+    for (bits, most) in [(1, 1), (2, 3), (4, 15), (16, 20)] {
+        let disk = Disk::new(&format!("-o refcount_bits={bits},cluster_size=64k 2M"));
+        let commands: Vec<String> = (0..20)
+            .map(|number| format!("write -c -P {} {}k 64k", number + 1, number * 64))
+            .collect();
+        let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+        disk.ours(&commands);
+        let mut blobs = std::collections::BTreeMap::new();
+        for guest in (0..20_u64 << 16).step_by(1 << 16) {
+            let entry = disk.l2_entry(guest);
+            assert_eq!(entry >> 62, 1, "{guest:#x} is compressed");
+            *blobs.entry((entry & ((1 << 54) - 1)) >> 16).or_insert(0) += 1;
+        }
+        assert_eq!(blobs.values().max(), Some(&most), "{bits} bits: {blobs:?}");
+        let expected: Vec<u8> = (0..32_u8)
+            .flat_map(|number| vec![if number < 20 { number + 1 } else { 0 }; 1 << 16])
+            .collect();
+        disk.assert_content(&expected);
+        disk.assert_sound();
+        // Overwriting all of them gives everything back.
+        disk.ours(&["write -P 99 0 1280k", "discard 0 2M"]);
+        disk.assert_sound();
+    }
+}

@@ -16,14 +16,23 @@ impl Allocator {
     pub(crate) fn drop_unused_blocks(&self, map: &MetadataMap) -> Result<HostCluster> {
         let _write_back = self.write_back();
         let books = &mut *self.lock();
+        let mut dropped = Vec::new();
         loop {
             let (empty, end) = self.survey_tail(books)?;
-            let (Some(last), Some(first)) = (empty.first(), empty.last()) else { return Ok(end) };
+            let (Some(last), Some(first)) = (empty.first(), empty.last()) else {
+                // What lies behind the end goes with the end of the file.
+                for &first in dropped.iter().filter(|cluster| **cluster < end) {
+                    self.punch_hole(Some(HostRun { first, count: 1 }))?;
+                }
+                return Ok(end);
+            };
             let entries = last.table_index.saturating_sub(first.table_index).saturating_add(1);
             self.unhook(map, books, first.table_index, entries)?;
             for block in &empty {
                 let elsewhere = books.ledger.forget_block(block);
-                map.release(self.geometry.host_cluster(block.offset));
+                let cluster = self.geometry.host_cluster(block.offset);
+                map.release(cluster);
+                dropped.push(cluster);
                 if let Some(first) = elsewhere {
                     self.count_down_in(map, books, HostRun { first, count: 1 })?;
                 }

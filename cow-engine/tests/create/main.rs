@@ -9,6 +9,7 @@
 
 mod choice;
 mod layout;
+mod opened;
 mod power_cut;
 mod reference;
 mod refused;

@@ -314,3 +314,25 @@ fn growth_of_the_refcount_table_fails_at_any_call() {
     };
     assert!(fail_each_call(|| start.clone(), fault, scenario) > 8);
 }
+
+#[test]
+fn a_mark_of_damage_keeps_the_dirty_bit_of_a_flush_that_failed() {
+    const CLUSTER: u64 = 65536;
+    let memory = memory(1 << 20, 16);
+    let image = images::open(&memory);
+    image.write_at(0, &[1; 2 * CLUSTER as usize]).unwrap();
+    image.close().unwrap();
+    let entry = images::l2_entry_at(&*memory, CLUSTER);
+    images::poke(&*memory, entry, |entry| entry | 512);
+    let storage = Arc::new(FaultStorage::new(MemoryStorage::clone(&memory)));
+    let options = OpenOptions::new().lazy_refcounts(true);
+    let image = Image::open(Arc::<FaultStorage<MemoryStorage>>::clone(&storage), options).unwrap();
+    image.write_at(3 * CLUSTER, &[2; 512]).unwrap();
+    // The first write is that of the dirty bit, the second would be an entry without its count.
+    storage.arm(Fault::nth(2, CallSet::of(&[Call::Write])).partial());
+    image.flush().unwrap_err();
+    assert_eq!(storage.fired(), 1);
+    assert_eq!(images::word(storage.inner(), 72), 1);
+    image.read_at(CLUSTER, &mut [0; 512]).unwrap_err();
+    assert_eq!(images::word(storage.inner(), 72), 3, "dirty and corrupt");
+}

@@ -225,7 +225,7 @@ fn a_data_file_is_never_something_else_too() {
     let (top, base) = (gallery.path("top.qcow2"), gallery.path("base.raw"));
     std::fs::hard_link(&base, gallery.folder().path("link.raw")).unwrap();
     let link = gallery.path("link.raw");
-    let new = gallery.path("new.qcow2");
+    let (new, deep) = (gallery.path("new.qcow2"), gallery.path("deep.qcow2"));
     let before = [&top, &base].map(|path| std::fs::read(path).unwrap());
     let (roundabout, option) =
         (gallery.path("sub/../new.qcow2"), |path: &str| format!("size=1M,data_file={path}"));
@@ -235,10 +235,13 @@ fn a_data_file_is_never_something_else_too() {
         (&roundabout, &new, None),
         (&base, &new, Some(&base)),
         (&link, &new, Some(&base)),
+        (&base, &new, Some(&deep)), // two layers further down
+        (&new, &base, Some(&deep)),
     ] {
         let option = option(data);
         let mut args = vec!["create", "-q", "-f", "qcow2", "-o", &option];
-        args.extend(backing.iter().flat_map(|backing| ["-F", "raw", "-b", backing]));
+        let format = if backing == Some(&deep) { "qcow2" } else { "raw" };
+        args.extend(backing.iter().flat_map(|backing| ["-F", format, "-b", backing]));
         args.push(target);
         let ours = qimg(&args).exits(1);
         assert!(ours.stderr.contains("the same filename as"), "{ours:?}");
