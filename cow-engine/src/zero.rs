@@ -32,16 +32,30 @@ impl Image {
     pub fn write_zeroes_at(&self, offset: u64, len: u64, mode: ZeroMode) -> Result<()> {
         self.check_range(offset, len)?;
         let writer = self.writer()?;
-        let (mut at, end) = (offset, offset + len);
-        while at < end {
-            self.relieve()?;
-            let step = (HELD_BYTES_MAX - at % HELD_BYTES_MAX).min(end - at);
-            for (start, end) in self.marking(self.zero_held(writer, at, step, mode))? {
-                self.write_zero_bytes(start, end)?;
+        for (mut at, end) in self.zero_pieces(offset, offset + len) {
+            while at < end {
+                self.relieve()?;
+                let step = (HELD_BYTES_MAX - at % HELD_BYTES_MAX).min(end - at);
+                for (start, end) in self.marking(self.zero_held(writer, at, step, mode))? {
+                    self.write_zero_bytes(start, end)?;
+                }
+                at += step;
             }
-            at += step;
         }
         Ok(())
+    }
+
+    /// The parts of a range that are zeroed one after the other. Whoever has to write zeros into a
+    /// part of a subcluster may have to move its cluster; the whole subclusters behind it are only
+    /// marked after that, or the move would have to copy zeros.
+    fn zero_pieces(&self, start: u64, end: u64) -> SmallVec<[(u64, u64); 3]> {
+        if !self.dialect.has_subclusters() {
+            return smallvec![(start, end)];
+        }
+        let unit = self.geometry().subcluster_bytes();
+        let head = start.next_multiple_of(unit).min(end);
+        let tail = (end - end % unit).max(head);
+        smallvec![(start, head), (head, tail), (tail, end)]
     }
 
     /// Zeros by metadata what can be, and returns the ranges that need data.
@@ -93,7 +107,7 @@ impl Image {
                 _ => return Ok(all),
             }
         }
-        let Some(new) = self.zero_mapping(mapping, cluster, touched, mode)? else {
+        let Some(new) = self.zero_mapping(mapping, cluster, mode) else {
             return Ok(all);
         };
         if new != mapping {
@@ -103,27 +117,16 @@ impl Image {
     }
 
     /// The entry of a zeroed cluster. Version 2 has no zero flag: without anything below, no
-    /// mapping means zeros; over a backing file only data does.
+    /// mapping means zeros; over a backing file only data does, as in the reference
+    /// implementation, even where zeros lie below.
     fn zero_mapping(
         &self,
         mapping: Mapping,
         cluster: ClusterType,
-        touched: Touched,
         mode: ZeroMode,
-    ) -> Result<Option<Mapping>> {
-        if let Some(new) = zeroed_mapping(self.dialect, mapping, cluster, mode) {
-            return Ok(Some(new));
-        }
-        let guest = GuestOffset::new(touched.cluster);
-        // What is allocated over a backing file stays allocated, as in the reference
-        // implementation, even where zeros lie below.
-        let no_mapping_is_zeros = match cluster {
-            ClusterType::Unallocated => {
-                self.below_is_zero(guest, self.geometry().cluster_bytes())?
-            }
-            _ => !self.has_backing(),
-        };
-        Ok(no_mapping_is_zeros.then_some(Mapping::UNALLOCATED))
+    ) -> Option<Mapping> {
+        zeroed_mapping(self.dialect, mapping, cluster, mode)
+            .or_else(|| (!self.has_backing()).then_some(Mapping::UNALLOCATED))
     }
 
     /// Publishes an entry under which the touched bytes read as zeros; host clusters it no longer

@@ -7,6 +7,7 @@ mod census_notices;
 mod concurrency;
 mod crash;
 mod damaged;
+mod entry_table;
 mod external_data;
 mod faults;
 mod flush_plans;
