@@ -39,7 +39,6 @@ impl Chain {
         let options = &options.clone().read_only(options.read_only || options.policy.force_share);
         let mut top = open_top(path, options)?;
         top.read_header()?;
-        repair_dirty(&mut top, options)?;
         let writable = !options.read_only;
         let wanted = Wanted { given: options.data_file.as_deref(), writable };
         top.data_file = data_file::open(&top, wanted, options)?;
@@ -62,6 +61,8 @@ impl Chain {
         if !lower.0.is_empty() {
             engine = engine.backing(Some(Arc::new(lower.clone())));
         }
+        // Only now: as long as a file is missing, or not allowed, nothing changes.
+        repair_dirty(&top, options)?;
         Ok(Self::new(interpret(top, engine)?, lower, options.read_only))
     }
 }
@@ -112,7 +113,7 @@ impl Found {
 }
 
 /// Repairs a top layer that was not closed cleanly, if it is to be written and somebody can.
-fn repair_dirty(top: &mut Found, options: &OpenOptions) -> Result<()> {
+fn repair_dirty(top: &Found, options: &OpenOptions) -> Result<()> {
     let features = top.header.as_ref().map(|header| header.features().incompatible);
     let dirty = features.is_some_and(|features| {
         features.contains(IncompatibleFeatures::DIRTY)
@@ -123,8 +124,7 @@ fn repair_dirty(top: &mut Found, options: &OpenOptions) -> Result<()> {
     };
     repair
         .run(&*top.storage)
-        .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })?;
-    top.read_header()
+        .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })
 }
 
 /// A data file that is also a layer would be written through one and read through the other.

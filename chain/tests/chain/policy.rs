@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use block_io::{Create, OpenOptions as FileOptions, Storage};
-use chain::{Chain, Error, Format, Missing, OpenOptions, Policy};
+use chain::{Chain, Error, Format, Missing, OpenOptions, Policy, Repair};
 use cow_engine::{BackingReference, CreateOptions};
 use testkit::{Folder, Pattern, Qemu};
 
@@ -306,4 +306,20 @@ fn a_damaged_layer_is_named() {
     assert!(matches!(&error, Error::Image { layer, .. } if *layer == base), "{error}");
     let storage = FileOptions::new().open(&base).unwrap();
     assert_eq!(storage.len().unwrap(), 1024);
+}
+
+#[test]
+fn an_image_that_was_not_closed_is_only_repaired_when_nothing_else_is_missing() {
+    let folder = Folder::new();
+    let top = overlay(&folder, "top.qcow2", "base.raw", Some("raw"));
+    let mut bytes = std::fs::read(&top).unwrap();
+    bytes[79] |= 1;
+    folder.write("top.qcow2", &bytes);
+    let repair = Repair::new(|storage| Ok(storage.write_at(72, &[0; 8])?));
+    let options = qcow2().repair_dirty(repair);
+    let error = refusal(&top, &options);
+    assert!(matches!(error, Error::Backing { .. }), "{error}");
+    folder.write("base.raw", &Pattern::new(1).bytes(0, 1 << 20));
+    Pattern::new(1).assert_at(0, &first_sector(&top, &options));
+    assert_eq!(std::fs::read(&top).unwrap()[79] & 1, 0);
 }
