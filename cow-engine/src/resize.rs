@@ -16,6 +16,7 @@ mod plan;
 mod refusal;
 mod shrink;
 mod tail;
+mod trim;
 
 pub use plan::{ResizePlan, ResizeStep};
 pub use refusal::ResizeRefusal;

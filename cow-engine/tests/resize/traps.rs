@@ -299,3 +299,51 @@ fn trap_65_a_raw_data_file_is_mapped_as_far_as_the_disk_reaches() {
         assert_eq!(present, on, "{map:#}");
     }
 }
+
+/// A disk with a snapshot of it, and other bytes than then in some places.
+fn with_snapshot(path: &Path, options: &[&str]) {
+    qemu_create(path, options, "1M");
+    qemu_io(path, "write -P 5 0 1M");
+    Qemu::img(["snapshot", "-c", "then", path.to_str().unwrap()]).success();
+    qemu_io(path, "write -P 6 100k 300k");
+    qemu_io(path, "write -P 7 960k 64k");
+}
+
+#[test]
+fn trap_54_a_snapshot_keeps_what_the_disk_gives_up() {
+    let folder = Folder::new();
+    let path = folder.path("image.qcow2");
+    for options in [&["-o", "cluster_size=4k"][..], &[], &["-o", "extended_l2=on"]] {
+        with_snapshot(&path, options);
+        for size in [200 * KIB, 64 * KIB + 512, 1 << 30, 512, 900 * KIB] {
+            resize(&path, size, shrink());
+            let copy = folder.write("copy.qcow2", &folder.read("image.qcow2"));
+            Qemu::img(["snapshot", "-a", "then", copy.to_str().unwrap()]).success();
+            Qemu::check(&copy);
+            reads(&copy, 5, 0, MIB);
+            reads(&path, 5, 0, 512);
+        }
+        reads(&path, 0, 512, 900 * KIB - 512);
+        Qemu::img(["snapshot", "-a", "then", path.to_str().unwrap()]).success();
+        resize(&path, 2 * MIB, grow());
+        reads(&path, 5, 0, MIB);
+        reads(&path, 0, MIB, MIB);
+    }
+}
+
+#[test]
+fn trap_79_version_2_with_snapshots_keeps_its_size() {
+    let folder = Folder::new();
+    let path = folder.path("image.qcow2");
+    with_snapshot(&path, &["-o", "compat=0.10"]);
+    let before = folder.read("image.qcow2");
+    let mut image = open(&path);
+    for size in [2 * MIB, 512 * KIB] {
+        let refused = image.resize(size, shrink());
+        let snapshots =
+            matches!(refused, Err(Error::Resize(ResizeRefusal::Snapshots { count: 1 })));
+        assert!(snapshots, "{refused:?}");
+    }
+    image.close().unwrap();
+    assert!(folder.read("image.qcow2") == before, "a refusal has changed the file");
+}
