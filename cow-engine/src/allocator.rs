@@ -17,7 +17,7 @@ use qcow2_format::{
     CompressedDescriptor, FieldUpdate, Geometry, HostCluster, HostOffset, RefcountBlock,
     RefcountTableEntry, TablePointer,
 };
-use refcount::{BlockWrite, HostRun, Ledger, Need, Reserve, TableGrowth};
+use refcount::{BlockWrite, HostRun, Ledger, Need, Position, Reserve, TableGrowth};
 
 use crate::error::{Area, Error, Purpose, Result};
 use crate::metadata_map::MetadataMap;
@@ -337,8 +337,21 @@ impl Allocator {
     /// Whether each of the clusters has more than one owner; a cluster whose count cannot be had
     /// counts as shared.
     pub(crate) fn shared(&self, clusters: impl Iterator<Item = HostCluster>) -> Vec<bool> {
+        let position = |cluster: &HostCluster| Position::of(self.geometry, *cluster);
         let mut books = self.lock();
-        clusters.map(|cluster| !matches!(self.count_in(&mut books, cluster), Ok(0 | 1))).collect()
+        let mut shared = Vec::new();
+        let mut clusters = clusters.peekable();
+        while let Some(first) = clusters.peek().copied() {
+            // Reads the block, if there is one: neighbours, which most of them are, share it.
+            let known = self.count_in(&mut books, first).is_ok();
+            let index = position(&first).table_index;
+            let block = books.ledger.block(index);
+            while let Some(cluster) = clusters.next_if(|next| position(next).table_index == index) {
+                let count = block.map_or(0, |block| block.get(position(&cluster).slot));
+                shared.push(!known || count > 1);
+            }
+        }
+        shared
     }
 
     fn count_in(&self, books: &mut Books, cluster: HostCluster) -> Result<u64> {

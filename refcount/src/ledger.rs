@@ -143,6 +143,13 @@ impl Ledger {
         Ok(0)
     }
 
+    /// The counts behind a table entry, if they are in memory: for callers who look at many of
+    /// them.
+    #[must_use]
+    pub fn block(&self, table_index: u64) -> Option<&RefcountBlock> {
+        self.blocks.get(&table_index).map(|block| &block.counts)
+    }
+
     /// Hands out free clusters: their counts become 1.
     ///
     /// # Errors
