@@ -195,6 +195,7 @@ impl Allocator {
         how: Reserve,
     ) -> Result<Option<Reservation>> {
         let fresh_from = books.ledger.fresh_from();
+        let mut has_read = false;
         let run = loop {
             let reserved = books.ledger.reserve(wanted, how);
             self.claim_blocks(map, books)?;
@@ -202,9 +203,18 @@ impl Allocator {
                 Ok(run) => break run,
                 Err(Need::Grow(_)) if growth == Growth::Forbidden => return Ok(None),
                 Err(Need::Grow(plan)) => self.poison.guard(self.grow(map, books, plan))?,
+                // Nothing is forgotten on the way: the search begins anew with each block that is
+                // read, and would otherwise never have all of them.
+                Err(Need::Load { table_index, block }) => {
+                    self.load_block(books, table_index, block)?;
+                    has_read = true;
+                }
                 Err(need) => self.satisfy(books, need)?,
             }
         };
+        if has_read {
+            self.make_room(books);
+        }
         let offset = self.offset(run.first)?;
         // Counts that call a table free would have data written over it. Nobody knows what else
         // they are wrong about, so nothing is written any more.
@@ -401,18 +411,24 @@ impl Allocator {
     /// Does what the ledger needs; growing the table is up to whoever may reserve.
     fn satisfy(&self, books: &mut Books, need: Need) -> Result<()> {
         match need {
-            Need::Load { table_index, block } => self.load_block(books, table_index, block),
+            Need::Load { table_index, block } => {
+                self.make_room(books);
+                self.load_block(books, table_index, block)
+            }
             Need::Grow(_) => Err(Error::Plan { reason: "only a reservation grows the table" }),
             Need::Fail(error) => Err(error.into()),
         }
     }
 
-    fn load_block(&self, books: &mut Books, table_index: u64, block: HostOffset) -> Result<()> {
-        // While blocks are being written back, a clean one may not be on disk yet: it must not be
-        // forgotten, or it would come back with old counts.
+    /// Forgets blocks beyond the budget, unless some are being written back: a clean one may then
+    /// not be on disk yet, and would come back with old counts.
+    fn make_room(&self, books: &mut Books) {
         if let Ok(_write_back) = self.write_back.try_lock() {
             self.evict_blocks(books);
         }
+    }
+
+    fn load_block(&self, books: &mut Books, table_index: u64, block: HostOffset) -> Result<()> {
         let mut bytes = vec![0; usize::try_from(self.geometry.cluster_bytes()).unwrap_or(0)];
         self.storage
             .read_zero_filled(block.get(), &mut bytes)

@@ -12,6 +12,7 @@ mod environment;
 mod failure;
 mod fixtures;
 mod fmt;
+mod fuzz;
 mod layers;
 mod package;
 mod soak;
@@ -34,6 +35,11 @@ const TASKS: &[Task] = &[
         name: "soak",
         run: soak::run,
         sentence: "random histories: `--seconds N`, or `--seed N` for one again; `--release`",
+    },
+    Task {
+        name: "fuzz",
+        run: fuzz::run,
+        sentence: "look for inputs that break a promise: `--seconds N`, `TARGET...`",
     },
     Task {
         name: "bench",

@@ -93,8 +93,11 @@ fn clusters() -> impl Iterator<Item = (u64, usize, usize)> {
         .map(move |number| (number as u64 * CLUSTER, number / columns, number % columns))
 }
 
+/// Requests, each with the first guest byte of its cluster.
+type Requests = Vec<(u64, Do)>;
+
 /// Everything in order: all states first, flushed, then all operations.
-fn requests() -> (Vec<(u64, Do)>, Vec<(u64, Do)>) {
+fn requests() -> (Requests, Requests) {
     let states = clusters()
         .flat_map(|(cluster, state, _)| STATES[state].1.iter().map(move |&what| (cluster, what)));
     let operations = clusters()
@@ -269,7 +272,7 @@ fn theirs(kind: Kind, below: Below, shared: bool, folder: &Folder) -> Media<Memo
 fn content(kind: Kind, media: &Media<MemoryStorage>, below: Below) -> Vec<u8> {
     let byte = if matches!(below, Below::Data) { 0xbb } else { 0 };
     let layer = Arc::new(TestBacking::new(vec![byte; kind.size as usize]));
-    let backing = (!matches!(below, Below::Nothing)).then(|| layer as Arc<dyn Backing>);
+    let backing = (!matches!(below, Below::Nothing)).then_some(layer as Arc<dyn Backing>);
     images::read_all(&media.open_read_only(backing).unwrap())
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use block_io::{Create, Locking, OpenOptions as FileOptions, Storage};
-use cow_engine::{Image, OpenOptions, ZeroMode};
+use block_io::{Create, Locking, MemoryStorage, OpenOptions as FileOptions, Storage};
+use cow_engine::{Image, OpenOptions, ResizeOptions, ZeroMode};
 use qcow2_format::Version;
-use testkit::{Folder, Pattern, Qemu};
+use testkit::{Call, CallSet, Fault, FaultStorage, Folder, Pattern, Qemu};
 
 use crate::census;
-use crate::images::{self, options};
+use crate::images::{self, options, word};
+use crate::kinds::Kind;
 
 const STEP: u64 = 64 << 10;
 
@@ -90,4 +91,32 @@ fn a_write_that_grows_everything_at_once() {
     census::assert_clean(&images::bytes(&*storage));
     let image = images::open(&storage);
     pattern.assert_at(100, &images::read(&image, 100, 10 << 20));
+}
+
+/// One free cluster at the start, and then none over more refcount blocks than stay in memory: the
+/// search for two in a row goes through all of them, and comes to an end.
+#[test]
+fn a_search_through_more_blocks_than_are_kept_ends() {
+    const CLUSTER: u64 = 2 << 20;
+    let kind = Kind { refcount_order: 6, ..Kind::standard(1 << 20, 21) };
+    let media = kind.memory();
+    let storage = &*media.image;
+    let (table, first) = (word(storage, 48), word(storage, word(storage, 48)));
+    let blocks: Vec<u64> = (0..8).map(|number| (100 + number) * CLUSTER).collect();
+    let all_used = [0, 0, 0, 0, 0, 0, 0, 1].repeat(1 << 18);
+    let mut lowest = all_used.clone();
+    lowest[50 * 8 + 7] = 0;
+    storage.write_at(first, &lowest).unwrap();
+    for (block, index) in blocks.iter().zip(1..) {
+        storage.write_at(*block, &all_used).unwrap();
+        storage.write_at(table + index * 8, &block.to_be_bytes()).unwrap();
+    }
+    let faulty = Arc::new(FaultStorage::new(MemoryStorage::clone(storage)));
+    let storage: Arc<dyn Storage> = Arc::<FaultStorage<MemoryStorage>>::clone(&faulty);
+    let mut image = Image::open(storage, OpenOptions::new()).unwrap();
+    // Each block once would do; a search that starts over and over again is stopped here.
+    faulty.arm(Fault::nth(50, CallSet::of(&[Call::Read])));
+    // The L1 table needs two clusters.
+    image.resize(256 << 50, ResizeOptions::new()).unwrap();
+    assert_eq!(faulty.fired(), 0);
 }

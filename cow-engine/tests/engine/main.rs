@@ -22,6 +22,7 @@ mod power_cuts;
 mod read_plans;
 mod refused;
 mod stamps;
+mod subcluster_plans;
 mod test_backing;
 mod traps;
 mod write_plans;

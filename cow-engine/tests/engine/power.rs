@@ -137,6 +137,19 @@ impl PowerLog {
         (count, None)
     }
 
+    /// The events in words, those of the data file marked as such.
+    pub(crate) fn text(&self) -> String {
+        let mut before = [0; 2];
+        let mut text = String::new();
+        for moment in &self.moments {
+            let file = (0..2).find(|&file| moment[file] != before[file]).unwrap();
+            let name = if file == 0 { "image     " } else { "data file " };
+            text.push_str(&format!("{name} {}\n", self.logs[file].events()[before[file]]));
+            before = *moment;
+        }
+        text
+    }
+
     /// The telling moments for a power cut: earlier ones leave nothing that these do not.
     fn cuts(&self) -> impl Iterator<Item = usize> {
         (0..=self.moments.len()).filter(|&position| {
