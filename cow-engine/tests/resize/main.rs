@@ -7,6 +7,11 @@ mod census;
 #[path = "../engine/images.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod images;
+#[path = "../engine/kinds.rs"]
+#[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
+mod kinds;
+#[path = "../engine/power.rs"]
+mod power;
 #[path = "../engine/test_backing.rs"]
 mod test_backing;
 

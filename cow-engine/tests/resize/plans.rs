@@ -6,6 +6,8 @@ use cow_engine::{Backing, Preallocation, ResizeOptions};
 use testkit::CrashStorage;
 
 use crate::images::{self, memory};
+use crate::kinds::{Data, Kind};
+use crate::power::{Power, none_lost};
 use crate::test_backing::TestBacking;
 
 /// The plan, and the changes of the file while it is carried out.
@@ -73,4 +75,20 @@ fn the_guest_sees_the_smaller_disk_before_anything_is_cut() {
         writes
     ));
     insta::assert_snapshot!(resize(1 << 30, 1 << 20, Preallocation::Off, None, writes));
+}
+
+#[test]
+fn trap_65_a_data_file_is_long_enough_before_the_guest_sees_more_of_it() {
+    let kind = Kind::standard(1 << 20, 16).with_data(Data::Raw);
+    let mut texts = Vec::new();
+    for size in [3 << 20, (1 << 20) - 512] {
+        let power = Power::on(&kind.memory(), none_lost);
+        let mut image = kind.open(power.media(), None);
+        let options = ResizeOptions::new().shrink(true);
+        let plan = image.plan_resize(size, options).unwrap();
+        image.resize(size, options).unwrap();
+        image.close().unwrap();
+        texts.push(format!("{plan}\nthe files\n{}", power.log().text()));
+    }
+    insta::assert_snapshot!(texts.join("\n"));
 }
