@@ -92,7 +92,7 @@ fn a_table_that_a_snapshot_has_is_copied_whatever_its_flag_says() {
                 let result = (change.apply)(&image, guest);
                 let refused = matches!(result, Err(Error::Allocated { .. }));
                 assert!(result.is_ok() || refused, "{what}: {result:?}");
-                drop(image);
+                image.close().unwrap();
                 let range = table as usize..(table + shape.cluster_bytes()) as usize;
                 assert!(bytes(&storage)[range.clone()] == lied.bytes[range], "{what}");
             }
