@@ -80,6 +80,11 @@ impl Image {
     /// When the host fails, the disk has its old size, or, if it was to shrink, possibly the new one;
     /// [`virtual_size`](Image::virtual_size) says which.
     pub fn resize(&mut self, size: u64, options: ResizeOptions) -> Result<()> {
+        let resized = self.resize_as_planned(size, options);
+        self.marking(resized)
+    }
+
+    fn resize_as_planned(&mut self, size: u64, options: ResizeOptions) -> Result<()> {
         let plan = self.plan_resize(size, options)?;
         if plan.steps().is_empty() {
             return self.flush();

@@ -59,6 +59,12 @@ impl Slots {
         self.slots[(offset / self.cluster) as usize] = slot;
     }
 
+    /// The disk gets another size.
+    pub(crate) fn resize(&mut self, size: u64) {
+        self.slots.resize(size.div_ceil(self.cluster) as usize, Slot::Unknown);
+        self.slots.fill(Slot::Unknown);
+    }
+
     /// Something happens to a range.
     pub(crate) fn touch(&mut self, offset: u64, len: u64) {
         let last = (offset + len - 1) / self.cluster;

@@ -68,7 +68,22 @@ impl Draft {
         let (hand, count) = (*self.rng.pick(&HANDS), self.rng.within(1..most));
         let count = if hand == Hand::Library { 2 * count } else { count };
         let mode = Mode::random(&mut self.rng);
-        Act::Session { hand, mode, steps: self.steps(count) }
+        let mut steps = self.steps(count);
+        if hand == Hand::Library && self.rng.one_in(4) {
+            let size = new_size(&mut self.rng, &self.recipe, self.size);
+            if self.can_resize(size) {
+                let place = self.rng.below(count + 1) as usize;
+                steps.insert(place, Step { kind: Kind::Resize, offset: 0, len: size, seed: 0 });
+                self.size = size;
+            }
+        }
+        Act::Session { hand, mode, steps }
+    }
+
+    /// Version 2 has no way to hide what lies below, nor sizes of snapshots.
+    fn can_resize(&self, size: u64) -> bool {
+        let below = self.recipe.below.is_some() && size > self.size;
+        size != self.size && !(self.recipe.version_2 && (below || !self.snapshots.is_empty()))
     }
 
     fn twins(&mut self) -> Act {
@@ -134,9 +149,7 @@ impl Draft {
     fn resize(&mut self) -> Option<Act> {
         let size = new_size(&mut self.rng, &self.recipe, self.size);
         let below = self.recipe.below;
-        let refused = self.recipe.version_2
-            && (!self.snapshots.is_empty() || (below.is_some() && size > self.size));
-        if refused || size == self.size {
+        if !self.can_resize(size) {
             return None;
         }
         let hand = if self.rng.one_in(2) { Hand::Ours } else { Hand::Theirs };

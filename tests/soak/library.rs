@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use qimg::chain::{Chain, Error, Format, OpenOptions, Policy};
 use qimg::check::repair_on_open;
+use qimg::engine::ResizeOptions;
 use testkit::{ModelDisk, Rng};
 
 use super::allocation::{Slot, Slots};
@@ -57,6 +58,10 @@ pub(crate) fn session(
         if step.kind == Kind::Compressed && !compress(&chain, step, &mut slots) {
             continue;
         }
+        if step.kind == Kind::Resize {
+            chain.resize(step.len, ResizeOptions::new().shrink(true)).unwrap();
+            slots.resize(step.len);
+        }
         request(&chain, step, model);
         step.apply(model, discards);
         if step.changes() && step.kind != Kind::Compressed {
@@ -75,7 +80,7 @@ fn request(chain: &Chain, step: &Step, model: &ModelDisk) {
         Kind::Unmap => chain.write_zeroes_at(offset, len, true),
         Kind::Discard => chain.discard_at(offset, len),
         Kind::Flush => chain.flush(),
-        Kind::Compressed | Kind::Reopen => Ok(()),
+        Kind::Compressed | Kind::Reopen | Kind::Resize => Ok(()),
         Kind::Read => {
             let mut bytes = vec![0xaa; len as usize];
             chain.read_at(offset, &mut bytes).map(|()| model.assert_at(offset, &bytes))

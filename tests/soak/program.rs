@@ -73,7 +73,7 @@ fn expect<'a>(
     output: &Output,
 ) {
     let verb = match step.kind {
-        Kind::Flush | Kind::Reopen => return,
+        Kind::Flush | Kind::Reopen | Kind::Resize => return,
         Kind::Read => "read",
         Kind::Discard => "discard",
         _ => "wrote",

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Flush,
     /// Close and open again.
     Reopen,
+    /// Give the disk the size `len`; only the library does it between other requests.
+    Resize,
 }
 
 /// What discarding does to the bytes.
@@ -47,6 +49,7 @@ pub(crate) struct DiscardRule {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
+            Kind::Resize => write!(f, "Resize {}", self.len),
             Kind::Flush | Kind::Reopen => write!(f, "{:?}", self.kind),
             _ => write!(f, "{:?} {} {} (seed {:#x})", self.kind, self.offset, self.len, self.seed),
         }
@@ -78,15 +81,20 @@ impl Step {
             }
             _ => range(rng, recipe, size, hot),
         };
-        Self { kind, offset, len, seed: rng.next_u64() }.fit(size)
+        Self { kind, offset, len, seed: rng.next_u64() }.fit(size, cluster)
     }
 
-    /// The same request inside a disk of `size` bytes.
-    pub(crate) fn fit(mut self, size: u64) -> Self {
+    /// The same request inside a disk of `size` bytes. Compressed writes cover one cluster.
+    pub(crate) fn fit(mut self, size: u64, cluster: u64) -> Self {
+        if self.kind == Kind::Resize {
+            return self;
+        }
         if self.offset >= size {
-            let from = self.offset % size;
-            // Compressed writes stay aligned: their offset is a multiple of their length.
-            self.offset = if self.kind == Kind::Compressed { 0 } else { from };
+            self.offset %= size;
+        }
+        if self.kind == Kind::Compressed {
+            self.offset = self.offset / cluster * cluster;
+            self.len = cluster;
         }
         self.len = self.len.min(size - self.offset);
         self
@@ -97,7 +105,7 @@ impl Step {
     }
 
     pub(crate) const fn changes(&self) -> bool {
-        !matches!(self.kind, Kind::Read | Kind::Flush | Kind::Reopen)
+        !matches!(self.kind, Kind::Read | Kind::Flush | Kind::Reopen | Kind::Resize)
     }
 
     /// The bytes that a write carries.
@@ -130,6 +138,7 @@ impl Step {
     pub(crate) fn apply(&self, model: &mut ModelDisk, discards: DiscardRule) {
         match self.kind {
             Kind::Read | Kind::Flush | Kind::Reopen => {}
+            Kind::Resize => model.resize(self.len as usize),
             Kind::Zero | Kind::Unmap => model.zero(self.offset, self.len as usize),
             Kind::Discard => {
                 if let Some((start, end)) = self.discarded(model.len() as u64, discards) {
@@ -156,6 +165,7 @@ impl Step {
             Kind::Discard => format!("discard {offset} {len}"),
             Kind::Read => format!("read -v {offset} {len}"),
             Kind::Flush => "flush".into(),
+            Kind::Resize => format!("truncate {len}"),
             Kind::Reopen => "reopen".into(),
             Kind::Fill => format!("write -P {} {offset} {len}", self.fill()),
             Kind::Pattern | Kind::Compressed => {

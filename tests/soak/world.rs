@@ -8,7 +8,7 @@ use super::extents::Run;
 use super::hand::Hand;
 use super::judge::{self, Expected};
 use super::recipe::{DataFile, Preallocation, Recipe};
-use super::step::{DiscardRule, Step};
+use super::step::{DiscardRule, Kind, Step};
 use super::turn::{Act, Mode, Turn};
 use super::twins::{self, CopiedFiles, TWINS};
 use super::{library, program};
@@ -72,7 +72,14 @@ impl<'r> World<'r> {
 
     /// The requests as they fit the disk of this moment.
     fn fitted(&self, steps: &[Step]) -> Vec<Step> {
-        steps.iter().map(|step| step.clone().fit(self.model.len() as u64)).collect()
+        let mut size = self.model.len() as u64;
+        let fit = |step: &Step| {
+            if step.kind == Kind::Resize {
+                size = step.len;
+            }
+            step.clone().fit(size, self.recipe.cluster_bytes())
+        };
+        steps.iter().map(fit).collect()
     }
 
     fn discards(&self, ignored: bool) -> DiscardRule {
@@ -88,10 +95,11 @@ impl<'r> World<'r> {
         let steps = self.fitted(steps);
         let discards = self.discards(mode.ignores_discard && hand != Hand::Library);
         if hand == Hand::Library {
-            let steps: Vec<Step> = steps
-                .into_iter()
-                .filter(|step| self.compresses() || step.kind != super::step::Kind::Compressed)
-                .collect();
+            let is_possible = |step: &Step| self.compresses() || step.kind != Kind::Compressed;
+            let steps: Vec<Step> = steps.into_iter().filter(is_possible).collect();
+            if steps.iter().any(|step| step.kind == Kind::Resize) {
+                self.stale_end = 0;
+            }
             return library::session(&self.image, mode, &steps, &mut self.model, discards);
         }
         let steps = program::feasible(hand, &self.image, &steps, self.compresses());
@@ -132,11 +140,8 @@ impl<'r> World<'r> {
         steps.extend(self.fitted(lost));
         // Whatever the second part is, the first is not chosen differently because of it.
         let kept = program::feasible(hand, &self.image, &steps[..flushed], self.compresses());
-        let lost: Vec<Step> = steps[flushed..]
-            .iter()
-            .filter(|step| step.kind != super::step::Kind::Compressed)
-            .cloned()
-            .collect();
+        let lost: Vec<Step> =
+            steps[flushed..].iter().filter(|step| step.kind != Kind::Compressed).cloned().collect();
         program::killed(hand, &self.image, &kept, &lost, &self.folder);
         let discards = self.discards(false);
         kept.iter().for_each(|step| step.apply(&mut self.model, discards));
@@ -196,14 +201,14 @@ impl<'r> World<'r> {
         args.extend([self.image.to_str().unwrap(), &size_text]);
         hand.img(&args).success();
         self.model.resize(size as usize);
-        let cluster = self.recipe.cluster_bytes();
-        if size > old {
-            self.adopt_stale(old, size.min(self.stale_end));
-        } else if hand == Hand::Theirs {
-            self.stale_end = size.next_multiple_of(cluster);
-            self.has_cut = true;
-        } else if self.stale_end != size.next_multiple_of(cluster) {
+        if hand != Hand::Theirs {
+            // We leave nothing stale, whoever cut the disk.
             self.stale_end = 0;
+        } else if size > old {
+            self.adopt_stale(old, size.min(self.stale_end));
+        } else {
+            self.stale_end = size.next_multiple_of(self.recipe.cluster_bytes());
+            self.has_cut = true;
         }
     }
 
