@@ -1,6 +1,8 @@
 //! `convert -o`: the options of `create` for the target of a copy, and space given in advance that
 //! a copy leaves alone.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::os::unix::fs::MetadataExt;
 
 use testkit::Qemu;
