@@ -70,7 +70,7 @@ impl Image {
         self.header.virtual_size()
     }
 
-    /// The header as it was when the image was opened.
+    /// The header as it was when the image was opened, with the size and the L1 table of today.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header

@@ -1,4 +1,5 @@
-//! Chains beside the real tools: reading, copy-on-write, policy, locks, block status, depth.
+//! Chains beside the real tools: reading, copy-on-write, policy, locks, block status, depth,
+//! sizes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod cow;
@@ -9,5 +10,6 @@ mod names;
 mod operation;
 mod policy;
 mod reading;
+mod resizing;
 mod status;
 mod threads;

@@ -95,6 +95,19 @@ fn wrong_command_lines() {
 }
 
 #[test]
+fn trap_62_bitmaps_would_have_to_grow_too() {
+    let gallery = gallery();
+    let path = gallery.path("own.qcow2");
+    Qemu::img(["bitmap", "--add", &path, "changes"]).success();
+    let before = std::fs::read(&path).unwrap();
+    for size in ["2M", "512k"] {
+        let ours = qimg(&["resize", "--shrink", &path, size]).exits(1);
+        assert!(ours.stderr.contains("bitmaps are not supported for writing"), "{}", ours.stderr);
+    }
+    assert!(std::fs::read(&path).unwrap() == before, "a refusal has changed the file");
+}
+
+#[test]
 fn objects_are_not_offered() {
     let gallery = gallery();
     let path = gallery.path("own.qcow2");
