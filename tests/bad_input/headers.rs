@@ -55,6 +55,16 @@ fn features_that_are_not_supported() {
         &[Use::Write],
         &["incompatible_features bit 1", "corrupt"],
     );
-    let dirty = image.poked(&[u64_at(72, 1)]);
-    assert_all_refuse(&folder, &dirty, &[Use::Write], &["dirty bit"]);
+}
+
+/// An image that was not closed cleanly is put in order before it is written.
+#[test]
+fn a_dirty_image_is_repaired_by_whoever_writes() {
+    let (folder, image) = (Folder::new(), Image::new());
+    let path = folder.write("dirty.qcow2", &image.poked(&[u64_at(72, 1)]));
+    Use::Read.run(&folder, &path).success();
+    assert_eq!(std::fs::read(&path).unwrap()[79], 1, "a reader leaves it as it is");
+    Use::Write.run(&folder, &path).success();
+    assert_eq!(std::fs::read(&path).unwrap()[79], 0);
+    Use::Check.run(&folder, &path).success();
 }
