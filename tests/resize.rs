@@ -81,7 +81,7 @@ impl World {
         let data = options.data_file.as_ref().map(|_| Arc::new(MemoryStorage::new()));
         match &data {
             Some(data) => {
-                drop(cow_engine::create_with_data_file(&*storage, &**data, &options).unwrap())
+                drop(cow_engine::create_with_data_file(&*storage, &**data, &options).unwrap());
             }
             None => drop(cow_engine::create(&*storage, &options).unwrap()),
         }

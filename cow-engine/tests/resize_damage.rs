@@ -1,7 +1,5 @@
 //! Damage that only a resize finds: the disk keeps its size, and the image is marked.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::sync::Arc;
 
 use block_io::{MemoryStorage, Storage, StorageExt};
