@@ -226,7 +226,7 @@ fn a_snapshot_table_that_neither_understands() {
 }
 
 #[test]
-fn bitmaps() {
+fn traps_58_to_60_bitmaps() {
     let folder = Folder::new();
     let path = folder.path("made.qcow2");
     let image = path.to_str().unwrap();

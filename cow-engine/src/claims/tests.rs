@@ -99,6 +99,12 @@ fn key_material_is_claimed() {
     let map = claims(&storage).unwrap();
     assert_owner(&map, luks.offset.get(), Some(Area::EncryptionHeader));
     assert_owner(&map, luks.offset.get() + luks.bytes - 1, Some(Area::EncryptionHeader));
+    // An area of more clusters than a file can have.
+    let mut header = vec![0; 512];
+    storage.read_at(0, &mut header).unwrap();
+    let extension = header.windows(4).position(|word| word == [0x05, 0x37, 0xbe, 0x77]).unwrap();
+    storage.write_at(extension as u64 + 16, &u64::MAX.to_be_bytes()).unwrap();
+    insta::assert_snapshot!(claims(&storage).unwrap_err(), @"the encryption header is one piece of metadata too many, writing allows 8388608, open the image read-only");
 }
 
 #[test]

@@ -345,6 +345,20 @@ fn a_data_cluster_that_is_not_aligned() {
 }
 
 #[test]
+fn trap_87_readers_that_find_damage_write_nothing() {
+    for entry in [0x5_0200 | COPIED, 0x4000_0000 | COPIED, 1 << 62 | 0x1_0000] {
+        let storage = written();
+        poke(&*storage, l2_entry_at(&*storage, 0), |_| entry);
+        let before = bytes(&*storage);
+        let image = try_open(&storage, true).unwrap();
+        assert_eq!(image.read_at(0, &mut [0; 4]).unwrap_err().class(), Class::Corrupt);
+        assert_eq!(read(&image, CLUSTER, 4), [1; 4], "reads go on");
+        image.close().unwrap();
+        assert!(bytes(&*storage) == before, "{entry:#x}: a reader has written");
+    }
+}
+
+#[test]
 fn compressed_clusters_that_are_none() {
     let storage = written();
     let entry = l2_entry_at(&*storage, 0);

@@ -62,7 +62,7 @@ fn encrypted_images_never_open_as_plain() {
 }
 
 #[test]
-fn bitmaps_on_write() {
+fn trap_57_bitmaps_on_write() {
     let text = only_readable(&fixture("bitmap.qcow2"), Class::Unsupported);
     insta::assert_snapshot!(text, @"persistent bitmaps are not supported for writing yet, open the image read-only");
 }
@@ -129,7 +129,7 @@ fn trap_87_corrupt_images_on_write() {
 }
 
 #[test]
-fn unknown_incompatible_bits() {
+fn trap_7_unknown_incompatible_bits() {
     for bit in [5, 17, 63] {
         let storage = memory(1 << 20, 16);
         poke(&*storage, 72, |word| word | 1 << bit);
@@ -141,7 +141,7 @@ fn unknown_incompatible_bits() {
 }
 
 #[test]
-fn unknown_compatible_bits_are_kept() {
+fn trap_7_unknown_compatible_bits_are_kept() {
     let storage = memory(1 << 20, 16);
     poke(&*storage, 80, |word| word | 1 << 40);
     let image = open(&storage);

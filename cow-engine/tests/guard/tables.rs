@@ -1,6 +1,7 @@
 //! Tables that lead to a structure of another kind.
 
 use cow_engine::{Area, Class, Error};
+use testkit::{Folder, Qemu};
 
 use crate::victim::{COPIED, SHAPES, Victim, bytes, changes, first_change, try_open};
 
@@ -119,6 +120,24 @@ fn data_that_a_snapshot_has_is_copied_whatever_its_flag_says() {
             let range = host as usize..(host + shape.cluster_bytes()) as usize;
             assert!(bytes(&storage)[range] == vec![1; shape.cluster_bytes() as usize], "{what}");
         }
+    }
+}
+
+#[test]
+fn trap_21_flags_in_the_tables_of_snapshots_mean_nothing() {
+    for shape in SHAPES {
+        let victim = shape.victim();
+        let areas = victim.areas();
+        let (snapshot_l1, shared) = (areas[6].1, areas[8].1);
+        assert_ne!(victim.word(snapshot_l1 + 8) & COPIED, 0, "stale: the table is shared");
+        let storage = victim.storage();
+        let image = try_open(&storage).unwrap();
+        image.write_at(shape.covered(), &[9; 512]).unwrap();
+        image.close().unwrap();
+        let range = shared as usize..(shared + shape.cluster_bytes()) as usize;
+        assert!(bytes(&storage)[range.clone()] == victim.bytes[range], "{}", shape.options);
+        let folder = Folder::new();
+        Qemu::check(&folder.write("image.qcow2", &bytes(&storage)));
     }
 }
 

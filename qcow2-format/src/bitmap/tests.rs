@@ -35,7 +35,7 @@ fn entries_are_padded_to_multiples_of_8() {
 }
 
 #[test]
-fn what_the_limits_forbid_is_refused_with_its_place() {
+fn trap_58_what_the_limits_forbid_is_refused_with_its_place() {
     let poked = |at: usize, new: &[u8]| {
         let mut bytes = directory(&[b"b0"]);
         bytes[at..at + new.len()].copy_from_slice(new);
@@ -83,7 +83,7 @@ fn the_directory_must_be_filled_by_exactly_as_many_entries() {
 }
 
 #[test]
-fn an_offset_together_with_the_all_ones_bit_is_invalid() {
+fn trap_60_an_offset_together_with_the_all_ones_bit_is_invalid() {
     let decode = |bits| BitmapTableEntry::from_bits(bits).decode(geometry(), 8);
     assert_eq!(decode(0), Ok(BitmapCluster::AllZeros));
     assert_eq!(decode(1), Ok(BitmapCluster::AllOnes));

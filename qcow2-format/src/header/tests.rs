@@ -104,7 +104,7 @@ fn unknown_compatible_and_autoclear_bits_are_decoded_and_kept() {
 }
 
 #[test]
-fn version_2_has_no_feature_words() {
+fn trap_16_version_2_has_no_feature_words() {
     // What would be feature bits are extensions there.
     let bytes = poked(&[(4, &word(2)), (72, &word(0xffff_ffff)), (76, &word(0))]);
     let header = Header::decode(&bytes).unwrap();
