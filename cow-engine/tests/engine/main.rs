@@ -9,6 +9,7 @@ mod crash;
 mod damaged;
 mod entry_table;
 mod external_data;
+mod fault_kinds;
 mod faults;
 mod flush_plans;
 mod growth;
