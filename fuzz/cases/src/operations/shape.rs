@@ -18,6 +18,8 @@ pub(super) enum Below {
 pub(super) struct Shape {
     pub(super) options: CreateOptions,
     pub(super) below: Below,
+    /// Instead of a new image, one with internal snapshots.
+    pub(super) with_snapshots: bool,
 }
 
 impl Shape {
@@ -60,7 +62,7 @@ impl Shape {
             options.backing =
                 Some(BackingReference { name: "below".into(), format: Some("raw".into()) });
         }
-        Self { options, below }
+        Self { options, below, with_snapshots: more >= 224 }
     }
 
     /// The bytes below the image: a pattern with a run of zeros.

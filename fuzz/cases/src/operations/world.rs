@@ -8,6 +8,7 @@ use qimg::engine::{
     Backing, BelowError, Error, Image, OpenOptions, Preallocation, ResizeOptions, ZeroMode, create,
     create_with_data_file,
 };
+use qimg::format::{FieldUpdate, Header, Snapshot, SnapshotTable, SnapshotTableDecode};
 use qimg::io::{MemoryStorage, Storage};
 
 use super::shape::Shape;
@@ -15,6 +16,9 @@ use crate::input::Input;
 
 /// Largest disk that a resize makes.
 const SIZE_MAX: u64 = 1 << 20;
+
+/// An image with two internal snapshots.
+const WITH_SNAPSHOTS: &[u8] = include_bytes!("../../../../fixtures/internal-snapshot.qcow2");
 
 /// The image, its storage, what lies below it, and what a guest must see.
 pub(super) struct World {
@@ -26,6 +30,8 @@ pub(super) struct World {
     pub(super) model: Vec<u8>,
     /// Which clusters may hold host space, and so refuse compressed data.
     written: Vec<bool>,
+    /// What the internal snapshots show.
+    snapshots: Vec<Vec<u8>>,
 }
 
 /// A layer of plain bytes, shorter or longer than the disk.
@@ -55,6 +61,9 @@ impl Backing for Bytes {
 
 impl World {
     pub(super) fn new(shape: &Shape) -> Self {
+        if shape.with_snapshots {
+            return Self::with_snapshots();
+        }
         let options = &shape.options;
         let size = options.virtual_size as usize;
         let mut model = vec![0; size];
@@ -72,7 +81,21 @@ impl World {
         .expect("nothing forbids this image");
         let clusters = size.div_ceil(1 << options.cluster_bits.get());
         let written = vec![options.preallocation != Preallocation::Off; clusters];
-        let mut world = Self { storage, data, below, image: None, model, written };
+        let snapshots = Vec::new();
+        let mut world = Self { storage, data, below, image: None, model, written, snapshots };
+        world.open();
+        world
+    }
+
+    /// An image with internal snapshots, which must show the same however it is changed.
+    fn with_snapshots() -> Self {
+        let storage = Arc::new(MemoryStorage::from(WITH_SNAPSHOTS));
+        let (model, snapshots) = (content(&storage.to_vec()), of_snapshots(&storage));
+        assert!(!snapshots.is_empty());
+        // More than there are.
+        let written = vec![true; model.len() / 512];
+        let (data, below, image) = (None, None, None);
+        let mut world = Self { storage, data, below, image, model, written, snapshots };
         world.open();
         world
     }
@@ -222,8 +245,40 @@ impl World {
         image.close().expect("memory does not fail");
         let report = check(&*self.storage, CheckOptions::default()).expect("it can be checked");
         assert_eq!(report.outcome(), Outcome::Consistent, "{:?}", report.findings);
+        assert!(of_snapshots(&self.storage) == self.snapshots, "a snapshot has changed");
         if let Some(data) = self.data.as_ref().filter(|_| raw) {
             assert!(data.to_vec() == self.model, "the data file is the disk");
         }
     }
+}
+
+/// What an image shows that rests on nothing.
+fn content(bytes: &[u8]) -> Vec<u8> {
+    let storage = Arc::new(MemoryStorage::from(bytes));
+    let image = Image::open(storage, OpenOptions::new().read_only(true)).expect("it is sound");
+    let mut content = vec![0; image.virtual_size() as usize];
+    image.read_at(0, &mut content).expect("it is sound");
+    content
+}
+
+/// What the internal snapshots of an image show: each is the image with another L1 table.
+fn of_snapshots(storage: &MemoryStorage) -> Vec<Vec<u8>> {
+    let bytes = storage.to_vec();
+    let header = Header::decode(&bytes).expect("it is sound");
+    let at = header.snapshot_table_offset().get() as usize;
+    let decoded = SnapshotTable::decode(&bytes[at.min(bytes.len())..], header.snapshot_count());
+    let SnapshotTableDecode::Complete(table) = decoded.expect("it is sound") else {
+        panic!("the snapshot table is cut off");
+    };
+    let show = |snapshot: &Snapshot| {
+        let mut bytes = bytes.clone();
+        let size = snapshot.virtual_size().expect("version 3 says the size");
+        for update in [FieldUpdate::l1_table(snapshot.l1_table()), FieldUpdate::virtual_size(size)]
+        {
+            let at = update.offset() as usize;
+            bytes[at..at + update.bytes().len()].copy_from_slice(update.bytes());
+        }
+        content(&bytes)
+    };
+    table.snapshots().iter().map(show).collect()
 }
