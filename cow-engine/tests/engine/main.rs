@@ -5,6 +5,7 @@
 mod census;
 mod census_notices;
 mod concurrency;
+mod contention;
 mod crash;
 mod damaged;
 mod entry_table;
