@@ -17,6 +17,7 @@ mod growth;
 mod host_space;
 mod images;
 mod interleavings;
+mod interleavings_of_parts;
 mod kinds;
 mod model;
 mod power;
