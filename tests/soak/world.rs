@@ -152,7 +152,9 @@ impl<'r> World<'r> {
     /// Counts may be too high, or postponed: whoever opens the image next, or is asked to,
     /// repairs it.
     fn after_crash(&self, rng: &mut Rng) {
-        let expected = if self.recipe.lazy { Expected::Anything } else { Expected::Leaks };
+        let is_dirty = Qemu::info_json("qcow2", &self.image)["dirty-flag"] == true;
+        assert!(self.recipe.lazy || !is_dirty, "dirty, although no count may be postponed");
+        let expected = if is_dirty { Expected::Anything } else { Expected::Leaks };
         judge::checked(&self.image, expected, rng.one_in(4));
         let hand = if rng.one_in(2) { Hand::Ours } else { Hand::Theirs };
         let name = self.image.to_str().unwrap();
