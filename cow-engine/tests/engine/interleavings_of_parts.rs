@@ -352,3 +352,28 @@ fn a_copy_from_below_is_seen_with_its_data_or_not_at_all() {
     assert_eq!(read(&image, 6 * SUB, 100), [7; 100]);
     finish(image, &media);
 }
+
+/// The last blob of a cluster goes, and a new one is packed while the hole is on its way.
+#[test]
+fn trap_95_no_blob_is_packed_into_a_cluster_that_is_being_punched() {
+    for kind in [Kind::standard(1 << 20, 16), Kind::standard(1 << 20, 16).lazy()] {
+        let (media, image) = held(kind);
+        let mut compressor = image.compressor().unwrap();
+        image.write_compressed_at(&mut compressor, 0, &[1; CLUSTER as usize]).unwrap();
+        image.flush().unwrap();
+        image.discard_at(0, CLUSTER).unwrap();
+        media.image.hold(PUNCHES);
+        thread::scope(|scope| {
+            let _released = Released(&media.image);
+            scope.spawn(|| image.flush().unwrap());
+            media.image.wait_for(1);
+            let data = [2; CLUSTER as usize];
+            image.write_compressed_at(&mut compressor, CLUSTER, &data).unwrap();
+            media.image.release();
+        });
+        assert_eq!(read(&image, CLUSTER, CLUSTER as usize), [2; CLUSTER as usize]);
+        finish(image, &media);
+        let image = kind.open(&media, None);
+        assert_eq!(read(&image, CLUSTER, CLUSTER as usize), [2; CLUSTER as usize]);
+    }
+}
