@@ -393,8 +393,10 @@ fn growth_of_the_refcount_table() {
 fn several_writers_and_a_flusher() {
     const WRITERS: usize = 3;
     let mut rng = Rng::announced(0x3a);
-    for round in 0..3 {
-        let player = Player::new(Kind::standard(96 << 10, 11), 100);
+    let (standard, extended) = (Kind::standard(96 << 10, 11), Kind::extended(6 << 14, 14));
+    let outside = standard.with_data(Data::Outside);
+    for kind in [standard, standard.lazy(), extended, extended.lazy(), outside, outside.lazy()] {
+        let player = Player::new(kind, 100);
         let (image, power, count) = (&player.image, &player.power, player.start.len());
         let rngs: Vec<Rng> = (0..WRITERS).map(|_| rng.fork()).collect();
         let diaries: Vec<Mutex<Diary>> = (0..WRITERS).map(|_| Mutex::default()).collect();
@@ -404,7 +406,7 @@ fn several_writers_and_a_flusher() {
                 scope.spawn(move || {
                     let mut diary = diary.lock().unwrap();
                     for step in 0..30 {
-                        // Groups of three sectors belong to one writer; clusters have four.
+                        // Groups of three sectors belong to one writer; clusters have more.
                         let group = rng.below((count / 3 / WRITERS) as u64) as usize;
                         let first = (group * WRITERS + number) * 3;
                         let begun = power.position();
@@ -434,7 +436,7 @@ fn several_writers_and_a_flusher() {
             diaries.into_iter().map(|diary| diary.into_inner().unwrap()).collect();
         let mut history = player.finish();
         history.diaries = diaries;
-        assert!(history.assert_survives(60) > 100, "round {round}");
+        assert!(history.assert_survives(60) > 100, "{kind:?}");
     }
 }
 

@@ -265,6 +265,27 @@ fn a_hole_that_cannot_be_punched_is_no_failure() {
     assert!(read(&kind.open(&media, None), 0, CLUSTER as usize) == expected);
 }
 
+/// The entry only says zeros when the raw file has them.
+#[test]
+fn zeros_that_a_raw_file_does_not_take_are_not_claimed() {
+    let kind = raw(1 << 20);
+    let media = kind.memory().wrapped(|file| FaultStorage::new((**file).clone()));
+    let image = kind.open(&media, None);
+    image.write_at(0, &[1; 2 * CLUSTER as usize]).unwrap();
+    let data = media.data.as_ref().unwrap();
+    for (at, mode) in [(0, ZeroMode::Keep), (CLUSTER, ZeroMode::Unmap)] {
+        let calls = CallSet::of(&[Call::WriteZeroes, Call::PunchHole]);
+        data.arm(Fault::nth(1, calls).lasting());
+        let error = image.write_zeroes_at(at, CLUSTER, mode).unwrap_err();
+        assert!(matches!(error, Error::Storage { .. }), "{error}");
+        data.heal();
+        assert_eq!(read(&image, at, 512), [1; 512]);
+        assert_eq!(bytes(data.inner())[at as usize], 1);
+        image.write_zeroes_at(at, CLUSTER, mode).unwrap();
+    }
+    assert!(read_all(&image) == bytes(data.inner()));
+}
+
 /// What the real tool makes is served, and what we make of it is what it makes.
 #[test]
 fn beside_the_real_tool() {
