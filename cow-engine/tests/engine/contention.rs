@@ -173,14 +173,26 @@ impl Arena<'_> {
 }
 
 fn fight(kind: Kind, media: &Media<MemoryStorage>, below: usize, rng: &mut Rng, steps: u64) {
+    let mut start = vec![ZERO; kind.size as usize / SECTOR];
+    start[..below].fill(BELOW);
+    fight_from(kind, media, &start, below, rng, steps);
+}
+
+/// Begins with an image that shows the stamps `start`, over so many sectors.
+pub(crate) fn fight_from(
+    kind: Kind,
+    media: &Media<MemoryStorage>,
+    start: &[u64],
+    below: usize,
+    rng: &mut Rng,
+    steps: u64,
+) {
     const THREADS: u64 = 5;
     eprintln!("{kind:?}");
-    let count = kind.size as usize / SECTOR;
-    let mut start = vec![ZERO; count];
-    start[..below].fill(BELOW);
+    let count = start.len();
     let backing = (below > 0)
         .then(|| Arc::new(TestBacking::new(sectors(BELOW, 0, below))) as Arc<dyn Backing>);
-    let chronicle = Chronicle::new(&start);
+    let chronicle = Chronicle::new(start);
     let image = kind.open(media, backing.clone());
     let arena = Arena { kind, image: &image, chronicle: &chronicle };
     let done = AtomicBool::new(false);

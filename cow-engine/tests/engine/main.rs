@@ -16,6 +16,7 @@ mod fault_kinds;
 mod faults;
 mod flush_plans;
 mod growth;
+mod growth_kinds;
 mod host_space;
 mod images;
 mod interleavings;
