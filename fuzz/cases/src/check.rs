@@ -6,7 +6,7 @@ use qimg::io::MemoryStorage;
 
 use crate::patched;
 
-/// Takes the bytes for changes to a sound image.
+/// Takes the bytes for an image, or for changes to a sound one.
 ///
 /// # Panics
 /// A check writes, or a repair does not hold.

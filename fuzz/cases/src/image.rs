@@ -13,7 +13,7 @@ use crate::patched;
 /// Most bytes of one request: more than an L2 table of 512 byte clusters maps.
 const REQUEST_BYTES: u64 = 40_000;
 
-/// Takes the bytes for changes to a sound image.
+/// Takes the bytes for an image, or for changes to a sound one.
 ///
 /// # Panics
 /// A promise about opening, reading or writing is broken.

@@ -28,11 +28,16 @@ const FIXTURES: [&[u8]; 16] = [
     include_bytes!("../../../fixtures/aes.qcow2"),
 ];
 
-/// An image: the first byte chooses a fixture, the rest are patches.
+/// First byte of an input whose rest is the image itself, byte for byte.
+const WHOLE: u8 = 0xff;
+
+/// An image: the first byte chooses a fixture, the rest are patches; or the rest is the image.
 pub(crate) fn image(bytes: &[u8]) -> MemoryStorage {
     let mut input = Input(bytes);
-    let fixture = FIXTURES[usize::from(input.u8()) % FIXTURES.len()];
-    patched(fixture, &mut input)
+    match input.u8() {
+        WHOLE => MemoryStorage::from(input.0),
+        choice => patched(FIXTURES[usize::from(choice) % FIXTURES.len()], &mut input),
+    }
 }
 
 /// An image with patches: each has 3 bytes of offset in units of 8, 1 byte of length, then the
