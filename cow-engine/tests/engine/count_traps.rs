@@ -1,9 +1,11 @@
 //! Traps of counts: widths below a byte, ceilings that packing meets, cursors and clusters that
 //! outlive what they belong to.
 
-use block_io::Storage;
-use cow_engine::{Error, ZeroMode};
-use qcow2_format::CompressionType;
+use std::sync::Arc;
+
+use block_io::{MemoryStorage, Storage};
+use cow_engine::{Error, Image, OpenOptions, ZeroMode};
+use qcow2_format::{CompressionType, Version};
 
 use crate::census;
 use crate::images::{self, bytes, poke, read, word};
@@ -200,5 +202,39 @@ fn trap_86_a_data_file_has_no_metadata() {
     let image = kind.open(&media, None);
     for (cluster, byte) in [(0, 1), (1, 2), (2, 0), (3, 4), (4, 5), (5, 6)] {
         assert_eq!(read(&image, cluster * CLUSTER, ALL), vec![byte; ALL]);
+    }
+}
+
+/// Whether counts wait is up to the header unless the caller says otherwise; version 2 could not say
+/// that they do.
+#[test]
+fn counts_wait_only_where_the_image_can_say_so() {
+    let standard = Kind::standard(1 << 20, 16);
+    let old = Kind { version: Version::V2, ..standard };
+    for (kind, asked, waits) in [
+        (standard, None, false),
+        (standard, Some(true), true),
+        (standard.lazy(), None, true),
+        (standard.lazy(), Some(false), false),
+        (old, None, false),
+        (old, Some(true), false),
+    ] {
+        let media = kind.memory();
+        let storage: Arc<dyn Storage> = Arc::<MemoryStorage>::clone(&media.image);
+        let options = OpenOptions::new();
+        let options = match asked {
+            Some(lazy) => options.lazy_refcounts(lazy),
+            None => options,
+        };
+        let image = Image::open(storage, options).unwrap();
+        image.write_at(0, &[1; 512]).unwrap();
+        image.flush().unwrap();
+        let dirty = kind.version == Version::V3 && word(&*media.image, 72) & 1 == 1;
+        assert_eq!(dirty, waits, "{kind:?}, {asked:?}");
+        let counted = word(&*media.image, 0x2_0000 + 8) != 0;
+        assert_eq!(counted, !waits, "{kind:?}, {asked:?}");
+        image.close().unwrap();
+        assert_closed(&bytes(&*media.image));
+        images::check_clean(&*media.image);
     }
 }

@@ -27,6 +27,7 @@ mod power;
 mod power_cuts;
 mod read_plans;
 mod refused;
+mod sparse;
 mod stamps;
 mod subcluster_plans;
 mod subcluster_traps;
