@@ -9,8 +9,7 @@
 mod area;
 mod tail;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use block_io::{Storage, StorageExt};
 use qcow2_format::{
@@ -22,6 +21,8 @@ use refcount::{BlockWrite, HostRun, Ledger, Need, Position, Reserve, TableGrowth
 use crate::error::{Area, Error, Purpose, Result};
 use crate::metadata_map::MetadataMap;
 use crate::poison::Poison;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 
 /// Refcount blocks kept in memory, in bytes.
 const BLOCK_CACHE_BYTES: u64 = 4 << 20;

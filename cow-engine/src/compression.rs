@@ -5,7 +5,7 @@
 //! no stream can make it grow.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use qcow2_format::{CompressedDescriptor, CompressionType};
 
@@ -13,6 +13,7 @@ use qcow2_format::{CompressedDescriptor, CompressionType};
 use crate::error::Feature;
 use crate::error::{DecompressFault, Error, Purpose, Result};
 use crate::image::Image;
+use crate::sync::Mutex;
 
 #[cfg(feature = "deflate")]
 mod deflate;

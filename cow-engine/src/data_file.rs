@@ -5,7 +5,7 @@
 //! are punched out, after the entries that gave them up are durable and only as long as nobody
 //! has taken the range into use again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use block_io::Storage;
 use cluster_map::{ClusterType, ZeroMode};
@@ -13,6 +13,7 @@ use qcow2_format::GuestOffset;
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
+use crate::sync::Mutex;
 use crate::write::Touched;
 
 /// An external data file.

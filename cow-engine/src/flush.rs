@@ -13,8 +13,7 @@ mod queue;
 pub use plan::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
 pub(crate) use queue::FlushQueue;
 
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use qcow2_format::{HostOffset, IncompatibleFeatures};
 
@@ -23,6 +22,8 @@ use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::marks::Marks;
 use crate::slice_cache::DirtySlices;
+use crate::sync::atomic::{Ordering, fence};
+use crate::sync::{Mutex, MutexGuard};
 
 /// How much a flush has to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +119,8 @@ impl Image {
             // Before it is written: should a later stage fail, a mark of damage must not undo it.
             *features = features.with(IncompatibleFeatures::DIRTY);
         }
-        self.sync_data_file()?;
-        for stage in plan.stages() {
-            self.write_stage(writer, stage)?;
-        }
+        // A failure is known before the word is free: no mark may be written after it.
+        self.poison.guarding(|| self.write_stages(writer, &plan))?;
         drop(features);
         slices.are_written();
         self.punch_data_holes(&holes);
@@ -169,6 +168,11 @@ impl Image {
             data.storage.sync().map_err(Error::storage(Purpose::Sync))?;
         }
         Ok(())
+    }
+
+    fn write_stages(&self, writer: &Writer, plan: &FlushPlan) -> Result<()> {
+        self.sync_data_file()?;
+        plan.stages().iter().try_for_each(|stage| self.write_stage(writer, stage))
     }
 
     fn write_stage(&self, writer: &Writer, stage: &FlushStage) -> Result<()> {

@@ -1,7 +1,6 @@
 //! `Image`: one open qcow2 image.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use block_io::Storage;
 use cluster_map::Dialect;
@@ -21,6 +20,7 @@ use crate::metadata_map::MetadataMap;
 use crate::pins::Pins;
 use crate::poison::Poison;
 use crate::slice_cache::SliceCache;
+use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// One open qcow2 image.
 ///

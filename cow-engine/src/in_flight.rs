@@ -3,9 +3,11 @@
 //! Overlapping first writes of one cluster wait for each other here; everything else passes. The
 //! list is short (one entry per thread that allocates), so it is scanned.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use smallvec::SmallVec;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Guest ranges in flight.
 #[derive(Debug, Default)]

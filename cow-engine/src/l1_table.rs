@@ -1,13 +1,15 @@
 //! The active L1 table in memory: read without locks, changes remembered for the next flush.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use qcow2_format::L1Entry;
 
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
+
 /// Locks so that two threads do not make an L2 table for the same entry.
-const MAKER_STRIPES: usize = 16;
+const MAKER_STRIPES: usize = crate::sync::parts(16);
 
 #[derive(Debug)]
 pub(crate) struct L1Table {

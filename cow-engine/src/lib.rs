@@ -29,6 +29,7 @@ mod preallocation;
 mod read;
 mod resize;
 mod slice_cache;
+mod sync;
 mod translate;
 mod write;
 mod zero;

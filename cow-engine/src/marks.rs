@@ -4,12 +4,13 @@
 //! when they are right again. The corrupt bit is raised when damage is found: nothing is written
 //! after it, and nobody opens the image for writing before it was repaired.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use qcow2_format::{FieldUpdate, HostOffset, IncompatibleFeatures, Version};
 
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 
 /// The incompatible features as they stand on disk, and why writing has ended, if it has.
 #[derive(Debug)]
@@ -65,14 +66,20 @@ impl Image {
     fn mark_corrupt(&self, error: &Error) {
         let Some(writer) = &self.writer else { return };
         let marks = &writer.marks;
+        // A flush that fails does so with the word locked: there is no moment in between.
+        let mut features = marks.lock();
+        if self.poison.is_host_failure() {
+            // CE-5: that came first, and not even these eight bytes are written after it.
+            return;
+        }
         if marks.found.set(Arc::new(error.clone())).is_err() || marks.version == Version::V2 {
             // Marked already; or nowhere to put the mark.
             return;
         }
-        let mut features = marks.lock();
         let marked = features.with(IncompatibleFeatures::CORRUPT);
-        // The damage is what the caller has to hear of, not that it could not be noted.
-        if self.write_features(marked).is_ok() {
+        // The damage is what the caller has to hear of, not that it could not be noted. But a sync
+        // that fails here may be about anything that was written before.
+        if self.poison.guard(self.write_features(marked)).is_ok() {
             *features = marked;
         }
     }

@@ -1,14 +1,15 @@
 //! Which host clusters hold metadata: the guard against writing anything over structures that are
 //! not its own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::PoisonError;
 
 use qcow2_format::{Geometry, HostCluster, HostOffset};
 use refcount::HostRun;
 
 use crate::area_runs::{AreaRuns, RUNS_MAX, Refusal};
 use crate::error::{Area, Error, Result};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Longer ranges are looked up under the lock, which takes one look for all of a range.
 const FILTERED_CLUSTERS_MAX: u64 = 64;

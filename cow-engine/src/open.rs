@@ -4,7 +4,6 @@
 //! that nobody here keeps true are cleared, as the format demands of a writer.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use block_io::{Storage, StorageExt};
 use cluster_map::Dialect;
@@ -28,6 +27,7 @@ use crate::options::OpenOptions;
 use crate::pins::Pins;
 use crate::poison::Poison;
 use crate::slice_cache::SliceCache;
+use crate::sync::atomic::AtomicBool;
 
 /// Bytes of L2 entries that are cached as one piece.
 const SLICE_BYTES: u64 = 4096;

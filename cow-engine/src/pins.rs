@@ -6,12 +6,12 @@
 //! for operations that began before and after the last turn of the epoch; turning is cheap and
 //! nobody ever waits for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use crossbeam_utils::CachePadded;
 
+use crate::sync::atomic::{AtomicUsize, Ordering};
+
 /// Counter stripes, so that threads do not fight for one cache line.
-const STRIPES: usize = 16;
+const STRIPES: usize = crate::sync::parts(16);
 
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
@@ -27,7 +27,7 @@ pub(crate) struct Pin<'p>(&'p AtomicUsize);
 impl Pins {
     /// Begins an operation: call before looking entries up.
     pub(crate) fn pin(&self) -> Pin<'_> {
-        let stripe = stripe();
+        let stripe = crate::sync::thread_number() % STRIPES;
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
             let counter: &AtomicUsize = &self.counters[epoch & 1][stripe];
@@ -62,15 +62,6 @@ impl Drop for Pin<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// A stripe for this thread, the same for its whole life.
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static STRIPE: usize = NEXT.fetch_add(1, Ordering::Relaxed) % STRIPES;
-    }
-    STRIPE.with(|stripe| *stripe)
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! Poison: after a failed metadata write or sync nobody knows what the disk holds, so nothing
 //! more is written. Reads go on.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::sync::OnceLock;
 
 /// Remembers the first failure.
 #[derive(Debug, Default)]
@@ -19,6 +20,12 @@ impl Poison {
             None => Ok(()),
             Some(first) => Err(Error::Poisoned(Arc::clone(first))),
         }
+    }
+
+    /// Whether the host has failed: what the disk holds is unknown then. Damage that was found on
+    /// the way to it leaves the disk as it was.
+    pub(crate) fn is_host_failure(&self) -> bool {
+        self.0.get().is_some_and(|first| !first.is_damage())
     }
 
     /// Passes a result through; a failure is remembered if it is the first.

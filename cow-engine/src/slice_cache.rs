@@ -8,14 +8,16 @@
 //! and count themselves, and a reader that sees the count move reads again.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::PoisonError;
 
 use cluster_map::Mapping;
 use crossbeam_utils::CachePadded;
 use qcow2_format::{L2Bitmap, L2Entry, L2Layout};
 
-const SHARDS: usize = 16;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use crate::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+const SHARDS: usize = crate::sync::parts(16);
 
 /// Number of a slice: guest cluster index divided by the entries per slice.
 pub(crate) type SliceNumber = u64;
@@ -100,7 +102,7 @@ impl Slice {
                     return pair;
                 }
             }
-            std::hint::spin_loop();
+            crate::sync::spin_loop();
         }
     }
 
@@ -140,7 +142,11 @@ impl Slice {
 
     fn is_free(self: &Arc<Self>) -> bool {
         // The cache holds one; others can only be made under the shard's lock.
-        Arc::strong_count(self) == 1 && !self.dirty.load(Ordering::Acquire)
+        let unheld = Arc::strong_count(self) == 1;
+        // What the last holder did before letting go is seen from here on: counting alone does not
+        // promise that.
+        fence(Ordering::Acquire);
+        unheld && !self.dirty.load(Ordering::Acquire)
     }
 }
 

@@ -1,8 +1,6 @@
 //! Guest offset to L2 entry: the walk through L1 table and slice cache, with the disk reads it
 //! needs.
 
-use std::sync::Arc;
-
 use block_io::StorageExt;
 use cluster_map::{ClusterType, Mapping, Run, RunKind, Runs, SubclusterType, Subclusters};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry};
@@ -11,6 +9,7 @@ use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
 use crate::plan::ReadPlan;
 use crate::slice_cache::{Slice, SliceNumber};
+use crate::sync::Arc;
 
 /// Place of an entry in the slice cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use refcount::{HostRun, Need, Reserve};
 use super::{Allocator, Books};
 use crate::error::{Area, Error, Result};
 use crate::metadata_map::MetadataMap;
+use crate::sync::atomic::Ordering;
 
 impl Allocator {
     /// Hands out `clusters` neighbouring clusters for a table.
@@ -54,7 +55,7 @@ impl Allocator {
     /// Lets those who must not wait for the books know where never-used clusters begin.
     pub(super) fn note_fresh(&self, books: &Books) {
         let fresh = books.ledger.fresh_from().get();
-        self.fresh_from.store(fresh, core::sync::atomic::Ordering::Release);
+        self.fresh_from.store(fresh, Ordering::Release);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Who flushes: one thread at a time, for everybody who asked before it began; and the clusters
 //! that wait until nobody uses them.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::allocator::Unpublished;
 use crate::error::Result;
 use crate::pins::Pins;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The queue of flushes.
 #[derive(Debug, Default)]

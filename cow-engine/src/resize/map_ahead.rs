@@ -3,8 +3,6 @@
 //! New tables are written whole, in long runs, and never pass through the cache. The host clusters
 //! read as zeros before anything leads to them.
 
-use std::sync::Arc;
-
 use cluster_map::{Run, RunKind};
 use qcow2_format::{GuestOffset, HostCluster, HostOffset, L1Entry, L2Entry};
 use refcount::HostRun;
@@ -14,6 +12,7 @@ use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::preallocation::Preallocation;
 use crate::slice_cache::{Slice, SliceNumber};
+use crate::sync::Arc;
 
 /// Bytes of tables that are made at once; bounds memory.
 const TABLE_BYTES_AT_ONCE: u64 = 4 << 20;

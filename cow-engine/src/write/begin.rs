@@ -1,7 +1,5 @@
 //! Deciding a write: in place or not, which clusters, which copies, which entries.
 
-use std::sync::Arc;
-
 use block_io::StorageExt;
 use cluster_map::{ClusterWrite, CowExtent, EntryChange, Mapping, WriteDecision};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry, L2Entry};
@@ -13,6 +11,7 @@ use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
 use crate::slice_cache::Slice;
+use crate::sync::Arc;
 
 /// Most clusters that are looked at for one run of host clusters; bounds the work when the free
 /// space is in small pieces.
@@ -365,7 +364,7 @@ impl Image {
 
     /// Flushes when so much waits for a flush that memory would grow.
     pub(crate) fn relieve(&self) -> Result<()> {
-        let Ok(writer) = self.writer() else { return Ok(()) };
+        let writer = self.writer()?;
         if self.slices.wants_flush() || writer.allocator.wants_flush() {
             self.flush()?;
         }

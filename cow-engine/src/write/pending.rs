@@ -1,7 +1,5 @@
 //! `PendingWrite`: a plan with everything it holds until it is published or dropped.
 
-use std::sync::Arc;
-
 use cluster_map::{ClusterType, NewClusterReason};
 use refcount::HostRun;
 use smallvec::SmallVec;
@@ -13,6 +11,7 @@ use crate::in_flight::InFlightGuard;
 use crate::pins::Pin;
 use crate::plan::{NewCluster, WritePlan, WriteRun};
 use crate::slice_cache::{Slice, SliceNumber};
+use crate::sync::Arc;
 
 /// A write that is decided and not yet visible.
 ///
