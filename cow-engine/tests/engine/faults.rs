@@ -386,24 +386,65 @@ fn growth_of_the_refcount_table_fails_at_any_call() {
     assert!(fail_each_call(|| start.clone(), fault, scenario) > 8);
 }
 
-#[test]
-fn a_mark_of_damage_keeps_the_dirty_bit_of_a_flush_that_failed() {
-    const CLUSTER: u64 = 65536;
+/// An image whose second cluster has a damaged entry, which a read of it finds.
+fn damaged() -> MemoryStorage {
     let memory = memory(1 << 20, 16);
     let image = images::open(&memory);
-    image.write_at(0, &[1; 2 * CLUSTER as usize]).unwrap();
+    image.write_at(0, &[1; 2 * 65536]).unwrap();
     image.close().unwrap();
-    let entry = images::l2_entry_at(&*memory, CLUSTER);
+    let entry = images::l2_entry_at(&*memory, 65536);
     images::poke(&*memory, entry, |entry| entry | 512);
-    let storage = Arc::new(FaultStorage::new(MemoryStorage::clone(&memory)));
-    let options = OpenOptions::new().lazy_refcounts(true);
-    let image = Image::open(Arc::<FaultStorage<MemoryStorage>>::clone(&storage), options).unwrap();
-    image.write_at(3 * CLUSTER, &[2; 512]).unwrap();
-    // The first write is that of the dirty bit, the second would be an entry without its count.
-    storage.arm(Fault::nth(2, CallSet::of(&[Call::Write])).partial());
-    image.flush().unwrap_err();
-    assert_eq!(storage.fired(), 1);
-    assert_eq!(images::word(storage.inner(), 72), 1);
-    image.read_at(CLUSTER, &mut [0; 512]).unwrap_err();
-    assert_eq!(images::word(storage.inner(), 72), 3, "dirty and corrupt");
+    (*memory).clone()
+}
+
+#[test]
+fn damage_that_is_found_after_a_failure_is_told_and_not_written_down() {
+    // The first write is that of the dirty bit, the second an entry without its count.
+    let writes = CallSet::of(&[Call::Write]);
+    for fault in [
+        Fault::nth(2, writes).partial(),
+        Fault::nth(1, CallSet::of(&[Call::Sync])),
+        Fault::nth(2, CallSet::of(&[Call::Sync])),
+    ] {
+        let storage = Arc::new(FaultStorage::new(damaged()));
+        let options = OpenOptions::new().lazy_refcounts(true);
+        let image =
+            Image::open(Arc::<FaultStorage<MemoryStorage>>::clone(&storage), options).unwrap();
+        image.write_at(3 * 65536, &[2; 512]).unwrap();
+        storage.arm(fault);
+        image.flush().unwrap_err();
+        assert_eq!(storage.fired(), 1);
+        let left = images::bytes(storage.inner());
+        storage.reset();
+        let found = image.read_at(65536, &mut [0; 512]).unwrap_err();
+        assert!(matches!(found, Error::Entry(_)), "{found}");
+        let first = image.write_at(0, &[3; 512]).unwrap_err();
+        assert!(first.raw_os_error() == Some(5), "the failure came first: {first}");
+        image.close().unwrap_err();
+        let counts = storage.counts();
+        assert_eq!(counts.within(CallSet::CHANGES_AND_SYNCS), 0, "CE-5: {counts}");
+        // The dirty bit stays: whoever opens it next repairs it, and finds the damage.
+        assert_eq!(images::word(storage.inner(), 72), 1);
+        assert!(images::bytes(storage.inner()) == left);
+    }
+}
+
+#[test]
+fn a_mark_of_damage_that_fails_ends_all_writing() {
+    for fault in [CallSet::of(&[Call::Write]), CallSet::of(&[Call::Sync])] {
+        let storage = Arc::new(FaultStorage::new(damaged()));
+        let image = images::open(&storage);
+        image.write_at(0, &[2; 512]).unwrap();
+        storage.arm(Fault::nth(1, fault));
+        let found = image.read_at(65536, &mut [0; 512]).unwrap_err();
+        assert!(matches!(found, Error::Entry(_)), "{found}");
+        assert_eq!(storage.fired(), 1);
+        storage.reset();
+        // The sync may have failed over the write before: a flush must not vouch for it.
+        let refused = image.flush().unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(5), "{refused}");
+        image.close().unwrap_err();
+        let counts = storage.counts();
+        assert_eq!(counts.within(CallSet::CHANGES_AND_SYNCS), 0, "CE-5: {counts}");
+    }
 }
