@@ -4,7 +4,7 @@ use core::ops::Range;
 use std::collections::BTreeMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::range::{checked_end, total_len};
 use crate::{Alignment, Extent, FileId, Lock, Operation, Result, Storage};
@@ -44,8 +44,9 @@ struct Pages {
     by_index: BTreeMap<u64, RwLock<Page>>,
 }
 
-/// Bytes of one page; bytes past the end of the object are always zero.
-struct Page(Box<[u8]>);
+/// Bytes of one page; bytes past the end of the object are always zero. Copies of an object share
+/// a page until one of them writes to it.
+struct Page(Arc<[u8]>);
 
 impl core::fmt::Debug for Page {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -55,7 +56,12 @@ impl core::fmt::Debug for Page {
 
 impl Page {
     fn zeroed() -> Self {
-        Self(vec![0; PAGE_BYTES as usize].into_boxed_slice())
+        Self(Arc::new([0; PAGE_BYTES as usize]))
+    }
+
+    /// The bytes, to be changed.
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        Arc::make_mut(&mut self.0)
     }
 }
 
@@ -106,7 +112,7 @@ impl Pages {
         for Piece { index, within } in pieces(offset..offset + buf.len() as u64) {
             let (head, tail) = buf.split_at(within.len());
             if let Some(page) = self.by_index.get(&index) {
-                write_lock(page).0[within].copy_from_slice(head);
+                write_lock(page).bytes_mut()[within].copy_from_slice(head);
             }
             buf = tail;
         }
@@ -131,7 +137,7 @@ impl Pages {
             let page_start = index * PAGE_BYTES;
             let start = range.start.saturating_sub(page_start);
             let end = (range.end - page_start).min(PAGE_BYTES);
-            write_lock(page).0[start as usize..end as usize].fill(0);
+            write_lock(page).bytes_mut()[start as usize..end as usize].fill(0);
         }
     }
 
@@ -223,14 +229,15 @@ impl From<&[u8]> for MemoryStorage {
 }
 
 impl Clone for MemoryStorage {
-    /// Another object with the same bytes and holes.
+    /// Another object with the same bytes and holes. Costs little: bytes are copied when one of the
+    /// two is written.
     fn clone(&self) -> Self {
         let copy = Self::new();
         let pages = read_lock(&self.pages);
         let by_index = pages
             .by_index
             .iter()
-            .map(|(&index, page)| (index, RwLock::new(Page(read_lock(page).0.clone()))))
+            .map(|(&index, page)| (index, RwLock::new(Page(Arc::clone(&read_lock(page).0)))))
             .collect();
         *write_lock(&copy.pages) = Pages { len: pages.len, by_index };
         copy
