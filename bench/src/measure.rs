@@ -1,0 +1,182 @@
+//! Measuring a case: everybody in turns, round after round, on the same files in the same run.
+
+use std::path::Path;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use crate::cases::Case;
+use crate::contender::{Contender, Disk, Handle};
+use crate::contenders::{CONTENDERS, qemu};
+use crate::failure::{Failure, Outcome};
+use crate::media::{Media, SIZE};
+use crate::work::{Direction, Work};
+
+/// Queue depths that `qemu-img bench` is tried with; the better one counts.
+const QEMU_DEPTHS: [u32; 2] = [1, 64];
+
+/// Seconds per request of everybody, round by round; empty for who cannot do it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) case: String,
+    pub(crate) threads: usize,
+    /// In the order of the contenders, the real tool last.
+    pub(crate) seconds: Vec<(&'static str, Vec<f64>)>,
+}
+
+pub(crate) fn measure(case: &Case, media: &Media) -> Outcome<Row> {
+    let mut seconds: Vec<(&'static str, Vec<f64>)> =
+        CONTENDERS.iter().map(|contender| (contender.name, Vec::new())).collect();
+    let mut real = Vec::new();
+    for round in 0..case.rounds {
+        for turn in 0..CONTENDERS.len() {
+            // Nobody always comes after the same one.
+            let index = (turn + round) % CONTENDERS.len();
+            if let Some(time) = one(&CONTENDERS[index], case, media, round as u64)? {
+                seconds[index].1.push(time);
+            }
+        }
+        real.extend(real_tool(case, media)?);
+    }
+    seconds.push(("qemu-img", real));
+    Ok(Row { case: case.name.clone(), threads: case.work.threads, seconds })
+}
+
+/// One round of one contender: seconds per request.
+fn one(contender: &Contender, case: &Case, media: &Media, round: u64) -> Outcome<Option<f64>> {
+    if case.medium.is_extended() && !contender.understands_extended_l2 {
+        return Ok(None);
+    }
+    let work = &case.work;
+    let file = media.file(case.medium, contender.bare)?;
+    let handle = (contender.open)(&file, work.direction == Direction::Write)?;
+    if case.medium.is_full() {
+        warm(handle.disk())?;
+    }
+    let offsets = work.offsets(SIZE, 0x51ce + round);
+    let Some(time) = run(&handle, work, &offsets)? else { return Ok(None) };
+    if case.medium.is_full() {
+        handle.close()?;
+    } else {
+        verify(contender, handle, &file, &offsets, round == 0)?;
+        std::fs::remove_file(&file).map_err(Failure::file(&file))?;
+    }
+    let requests = offsets.iter().map(Vec::len).sum::<usize>();
+    Ok(Some(time.as_secs_f64() / requests as f64))
+}
+
+/// Tables are in memory, as in a guest that has run for a while.
+fn warm(disk: &dyn Disk) -> Outcome {
+    let mut buf = vec![0; 4096];
+    (0..SIZE).step_by(64 << 10).try_for_each(|offset| disk.read(offset, &mut buf))
+}
+
+/// Does the work on as many threads as asked; nothing if the contender cannot.
+fn run(handle: &Handle, work: &Work, offsets: &[Vec<u64>]) -> Outcome<Option<Duration>> {
+    if offsets.len() == 1 {
+        let mut buf = Buffer::new(work.block);
+        let start = Instant::now();
+        thread(handle.disk(), work, &offsets[0], buf.bytes())?;
+        return Ok(Some(start.elapsed()));
+    }
+    let Handle::Shared(disk) = handle else { return Ok(None) };
+    let barrier = Barrier::new(offsets.len());
+    let times = std::thread::scope(|scope| {
+        let threads: Vec<_> = offsets
+            .iter()
+            .map(|offsets| {
+                let (barrier, disk) = (&barrier, &**disk);
+                scope.spawn(move || {
+                    let mut buf = Buffer::new(work.block);
+                    barrier.wait();
+                    let start = Instant::now();
+                    thread(disk, work, offsets, buf.bytes()).map(|()| (start, Instant::now()))
+                })
+            })
+            .collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Outcome<(Instant, Instant)>>| {
+            thread.join().unwrap_or(Err(Failure::NoSuchCase))
+        };
+        threads.into_iter().map(join).collect::<Outcome<Vec<_>>>()
+    })?;
+    let start = times.iter().map(|(start, _)| *start).min();
+    let end = times.iter().map(|(_, end)| *end).max();
+    Ok(start.zip(end).map(|(start, end)| end - start))
+}
+
+fn thread(disk: &dyn Disk, work: &Work, offsets: &[u64], buf: &mut [u8]) -> Outcome {
+    for (number, &offset) in offsets.iter().enumerate() {
+        match work.direction {
+            Direction::Read => disk.read(offset, buf)?,
+            Direction::Write => {
+                buf[..8].copy_from_slice(&stamp(offset));
+                disk.write(offset, buf)?;
+            }
+        }
+        if work.flush_every.is_some_and(|every| (number + 1) % every == 0) {
+            disk.flush()?;
+        }
+    }
+    Ok(())
+}
+
+fn stamp(offset: u64) -> [u8; 8] {
+    (offset ^ 0x5afe_5afe_5afe_5afe).to_le_bytes()
+}
+
+/// Reads back what was written, and what lies around it, through the closed and opened image.
+fn verify(
+    contender: &Contender,
+    handle: Handle,
+    file: &Path,
+    offsets: &[Vec<u64>],
+    ask_the_real_tool: bool,
+) -> Outcome {
+    handle.close()?;
+    let handle = (contender.open)(file, false)?;
+    let mut buf = [0; 8];
+    for &offset in offsets.iter().flatten().step_by(7) {
+        handle.disk().read(offset, &mut buf)?;
+        if buf != stamp(offset) {
+            let what = format!("{offset:#x} does not read as it was written");
+            return Err(Failure::Wrong { name: contender.name, what });
+        }
+    }
+    handle.close()?;
+    if ask_the_real_tool && !contender.bare && !qemu::check(file)? {
+        let what = "the real tool finds the image damaged".to_owned();
+        return Err(Failure::Wrong { name: contender.name, what });
+    }
+    Ok(())
+}
+
+fn real_tool(case: &Case, media: &Media) -> Outcome<Option<f64>> {
+    let mut best: Option<f64> = None;
+    for depth in QEMU_DEPTHS {
+        let file = media.file(case.medium, false)?;
+        let time = qemu::bench(&file, &case.work, depth)?;
+        best = match (best, time) {
+            (Some(best), Some(time)) => Some(best.min(time)),
+            (best, time) => best.or(time),
+        };
+    }
+    Ok(best)
+}
+
+/// A page-aligned buffer: what a guest's memory is like.
+struct Buffer {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    fn new(len: usize) -> Self {
+        let memory = vec![0xa5; len + 4096];
+        let start = memory.as_ptr().addr().wrapping_neg() % 4096;
+        Self { memory, start, len }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
