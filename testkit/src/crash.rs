@@ -4,7 +4,11 @@
 //! The medium that is modelled: a `sync` that returned has made durable everything before it. Of
 //! the changes since then each one may have reached the medium or not, in any combination,
 //! whatever their order; one that touches several sectors of 512 bytes may have reached some of
-//! them only. A sector is old or new, never a mix. A cut or an extension happens or does not.
+//! them only. A sector is old or new, never a mix. A cut or an extension happens or does not; a
+//! write behind the end may leave the new length without its bytes.
+//!
+//! [`CrashFiles`] does the same for several objects with one order of events, each with syncs of its
+//! own.
 
 use core::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -12,11 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_io::{Alignment, Extent, FileId, Lock, MemoryStorage, Result, Storage};
 
+mod files;
 mod plan;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use files::{CrashFile, CrashFiles, CrashFilesLog, Cut, CutState, LostSync};
 pub use plan::CrashPlan;
 pub use state::{CrashState, Epoch, Fate, Tear};
 

@@ -6,7 +6,9 @@
     reason = "everything here runs in tests, where a panic with a helpful text is the answer"
 )]
 
+pub mod census;
 mod crash;
+mod diary;
 mod fault;
 mod folder;
 mod hold;
@@ -15,10 +17,13 @@ mod pattern;
 mod program;
 mod qemu;
 mod rng;
+pub mod stamps;
 
 pub use crash::{
-    CrashLog, CrashPlan, CrashState, CrashStorage, Epoch, Event, Fate, SECTOR_BYTES, Tear,
+    CrashFile, CrashFiles, CrashFilesLog, CrashLog, CrashPlan, CrashState, CrashStorage, Cut,
+    CutState, Epoch, Event, Fate, LostSync, SECTOR_BYTES, Tear,
 };
+pub use diary::{Allowed, Begun, Diary};
 pub use fault::{Call, CallSet, Counts, Fault, FaultStorage, fail_each_call};
 pub use folder::Folder;
 pub use hold::HoldStorage;

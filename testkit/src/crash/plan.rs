@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use block_io::Storage as _;
+
 use super::state::sector_count;
 use super::{CrashState, Epoch, Event, Fate, Tear};
 use crate::Rng;
@@ -34,93 +36,136 @@ impl Epoch<'_> {
     /// The states that `plan` chooses, each once.
     #[must_use]
     pub fn states(&self, plan: &CrashPlan) -> Vec<CrashState> {
-        assert!(plan.states_max > 0, "a plan without states tests nothing");
-        let choices: Vec<_> = self.pending.iter().map(|event| choices(event, plan.tears)).collect();
-        let count = choices.iter().try_fold(1usize, |count, these| count.checked_mul(these.len()));
-        let fates = match count {
-            Some(count) if count <= plan.states_max => every(&choices, count),
-            _ => self.sample(plan),
-        };
+        let len = self.base.len().unwrap();
+        let pending: Vec<_> = self.pending.iter().map(|event| Pending::new(event, len)).collect();
+        let fates = choose(plan, self.durable as u64, &pending);
         fates.into_iter().map(|fates| self.state(fates)).collect()
-    }
-
-    fn sample(&self, plan: &CrashPlan) -> Vec<Vec<Fate>> {
-        let mut rng = Rng::new(plan.seed ^ self.durable as u64);
-        let mut seen = HashSet::new();
-        let mut chosen = Vec::new();
-        let telling = self.telling(plan.tears);
-        let room = (plan.states_max / 2).max(1);
-        // Evenly spread where there are too many; the two extremes are the first two.
-        let step = telling.len().div_ceil(room).max(1);
-        let extremes = telling.iter().take(2);
-        for fates in extremes.chain(telling.iter().skip(2).step_by(step)) {
-            if chosen.len() < plan.states_max && seen.insert(fates.clone()) {
-                chosen.push(fates.clone());
-            }
-        }
-        // There are more states than the budget, but chance may find the same ones again.
-        for _ in 0..plan.states_max * 2 {
-            if chosen.len() >= plan.states_max {
-                break;
-            }
-            let fates = self.random(&mut rng, plan.tears);
-            if seen.insert(fates.clone()) {
-                chosen.push(fates);
-            }
-        }
-        chosen
-    }
-
-    fn telling(&self, tears: bool) -> Vec<Vec<Fate>> {
-        let count = self.pending.len();
-        let all = |fate| vec![fate; count];
-        let but_one = |index: usize, one, others| {
-            let mut fates = vec![others; count];
-            fates[index] = one;
-            fates
-        };
-        let mut states = vec![all(Fate::Dropped), all(Fate::Applied)];
-        for index in 0..count {
-            let mut prefix = all(Fate::Dropped);
-            prefix[..index].fill(Fate::Applied);
-            states.push(prefix);
-            states.push(but_one(index, Fate::Applied, Fate::Dropped));
-            states.push(but_one(index, Fate::Dropped, Fate::Applied));
-            for &torn in choices(&self.pending[index], tears).iter().skip(2) {
-                states.push(but_one(index, torn, Fate::Applied));
-            }
-        }
-        states
-    }
-
-    fn random(&self, rng: &mut Rng, tears: bool) -> Vec<Fate> {
-        // Some states lose nearly everything, some nearly nothing.
-        let applied_in_8 = *rng.pick(&[1, 4, 7]);
-        let fate = |event: &Event| {
-            let sectors = sector_count(event);
-            if tears && sectors > 1 && rng.one_in(4) {
-                return Fate::Torn(match rng.below(3) {
-                    0 => Tear::Head { sectors: rng.within(1..sectors) },
-                    1 => Tear::Tail { lost: rng.within(1..sectors) },
-                    _ => Tear::Scattered { seed: rng.next_u64() },
-                });
-            }
-            if rng.below(8) < applied_in_8 { Fate::Applied } else { Fate::Dropped }
-        };
-        self.pending.iter().map(fate).collect()
     }
 }
 
-/// The fates that an exhaustive run gives to a change.
-fn choices(event: &Event, tears: bool) -> Vec<Fate> {
-    let mut fates = vec![Fate::Applied, Fate::Dropped];
-    let sectors = sector_count(event);
-    if tears && sectors > 1 {
-        let half = sectors / 2;
-        fates.push(Fate::Torn(Tear::Head { sectors: half }));
-        fates.push(Fate::Torn(Tear::Tail { lost: half }));
+/// A change whose fate is to be chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending<'e> {
+    pub(super) event: &'e Event,
+    /// It is a write behind what is durably the end, which may move without it.
+    pub(super) moves_end: bool,
+}
+
+impl<'e> Pending<'e> {
+    /// A change of an object of which `durable_len` bytes are durable.
+    pub(super) fn new(event: &'e Event, durable_len: u64) -> Self {
+        let moves_end = matches!(event, Event::Write { offset, bytes }
+            if offset + bytes.len() as u64 > durable_len);
+        Self { event, moves_end }
     }
-    fates
+
+    /// The fates that an exhaustive run gives to the change.
+    fn choices(self, tears: bool) -> Vec<Fate> {
+        let mut fates = vec![Fate::Applied, Fate::Dropped];
+        let sectors = sector_count(self.event);
+        if tears && sectors > 1 {
+            let half = sectors / 2;
+            fates.push(Fate::Torn(Tear::Head { sectors: half }));
+            fates.push(Fate::Torn(Tear::Tail { lost: half }));
+        }
+        if tears && self.moves_end {
+            fates.push(Fate::Hollow);
+        }
+        fates
+    }
+}
+
+/// The fates of all pending changes in each state that `plan` chooses.
+pub(super) fn choose(plan: &CrashPlan, salt: u64, pending: &[Pending<'_>]) -> Vec<Vec<Fate>> {
+    assert!(plan.states_max > 0, "a plan without states tests nothing");
+    let choices: Vec<_> = pending.iter().map(|change| change.choices(plan.tears)).collect();
+    let count = choices.iter().try_fold(1usize, |count, these| count.checked_mul(these.len()));
+    match count {
+        Some(count) if count <= plan.states_max => every(&choices, count),
+        _ => sample(plan, salt, pending),
+    }
+}
+
+fn sample(plan: &CrashPlan, salt: u64, pending: &[Pending<'_>]) -> Vec<Vec<Fate>> {
+    let mut rng = Rng::new(plan.seed ^ salt);
+    let mut seen = HashSet::new();
+    let mut chosen = Vec::new();
+    let count = telling_count(plan, pending);
+    let room = (plan.states_max / 2).max(1);
+    // Evenly spread where there are too many; the two extremes are the first two.
+    let step = count.div_ceil(room).max(1);
+    let picked = (0..count).filter(|number| *number < 2 || (number - 2) % step == 0);
+    for fates in picked.map(|number| telling(plan, pending, number)) {
+        if chosen.len() < plan.states_max && seen.insert(fates.clone()) {
+            chosen.push(fates);
+        }
+    }
+    // There are more states than the budget, but chance may find the same ones again.
+    for _ in 0..plan.states_max * 2 {
+        if chosen.len() >= plan.states_max {
+            break;
+        }
+        let fates = random(&mut rng, pending, plan.tears);
+        if seen.insert(fates.clone()) {
+            chosen.push(fates);
+        }
+    }
+    chosen
+}
+
+/// How many telling states there are.
+fn telling_count(plan: &CrashPlan, pending: &[Pending<'_>]) -> usize {
+    2 + pending.iter().map(|change| 3 + change.choices(plan.tears).len() - 2).sum::<usize>()
+}
+
+/// The telling state of a number; the first two are "nothing arrived" and "everything arrived".
+fn telling(plan: &CrashPlan, pending: &[Pending<'_>], number: usize) -> Vec<Fate> {
+    let all = |fate| vec![fate; pending.len()];
+    let but_one = |index: usize, one, others| {
+        let mut fates = all(others);
+        fates[index] = one;
+        fates
+    };
+    let Some(mut number) = number.checked_sub(2) else {
+        return all([Fate::Dropped, Fate::Applied][number]);
+    };
+    for (index, change) in pending.iter().enumerate() {
+        let special = &change.choices(plan.tears)[2..];
+        match number {
+            0 => {
+                let mut prefix = all(Fate::Dropped);
+                prefix[..index].fill(Fate::Applied);
+                return prefix;
+            }
+            1 => return but_one(index, Fate::Applied, Fate::Dropped),
+            2 => return but_one(index, Fate::Dropped, Fate::Applied),
+            _ if number - 3 < special.len() => {
+                return but_one(index, special[number - 3], Fate::Applied);
+            }
+            _ => number -= 3 + special.len(),
+        }
+    }
+    unreachable!("there are fewer telling states")
+}
+
+fn random(rng: &mut Rng, pending: &[Pending<'_>], tears: bool) -> Vec<Fate> {
+    // Some states lose nearly everything, some nearly nothing.
+    let applied_in_8 = *rng.pick(&[1, 4, 7]);
+    let fate = |change: &Pending<'_>| {
+        let sectors = sector_count(change.event);
+        if tears && change.moves_end && rng.one_in(6) {
+            return Fate::Hollow;
+        }
+        if tears && sectors > 1 && rng.one_in(4) {
+            return Fate::Torn(match rng.below(3) {
+                0 => Tear::Head { sectors: rng.within(1..sectors) },
+                1 => Tear::Tail { lost: rng.within(1..sectors) },
+                _ => Tear::Scattered { seed: rng.next_u64() },
+            });
+        }
+        if rng.below(8) < applied_in_8 { Fate::Applied } else { Fate::Dropped }
+    };
+    pending.iter().map(fate).collect()
 }
 
 /// Every combination of `choices`, of which there are `count`.

@@ -16,6 +16,8 @@ pub enum Fate {
     Dropped,
     /// Some of its sectors reached the medium.
     Torn(Tear),
+    /// The end of the object moved as far as the change reaches, and none of the bytes arrived.
+    Hollow,
 }
 
 /// Which sectors of a torn change reached the medium. Sectors are those of the object, so a
@@ -129,6 +131,7 @@ pub(super) fn sector_count(event: &Event) -> u64 {
 pub(super) fn apply(storage: &MemoryStorage, event: &Event, fate: Fate) {
     let tear = match fate {
         Fate::Dropped => return,
+        Fate::Hollow => return hollow(storage, event),
         Fate::Applied => None,
         Fate::Torn(tear) => Some(tear),
     };
@@ -148,6 +151,14 @@ pub(super) fn apply(storage: &MemoryStorage, event: &Event, fate: Fate) {
         let start = ((first + sector) * SECTOR_BYTES).max(offset);
         let end = ((first + sector + 1) * SECTOR_BYTES).min(offset + len);
         apply_part(storage, event, start, end - start);
+    }
+}
+
+/// Moves the end as a change does, and nothing else.
+fn hollow(storage: &MemoryStorage, event: &Event) {
+    let end = event.range().map_or(0, |(offset, len)| offset + len);
+    if storage.len().unwrap() < end {
+        storage.set_len(end).unwrap();
     }
 }
 
