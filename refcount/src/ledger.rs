@@ -69,6 +69,13 @@ pub struct Ledger {
     fresh: u64,
     /// Blocks made since the caller last asked.
     added: Vec<HostOffset>,
+    /// Where a search for neighbours goes on when the block that it asked for is there, and for how
+    /// many it looks.
+    search: Option<(u64, u64)>,
+    /// Grows with every block that comes into memory.
+    clock: u64,
+    /// Blocks that the disk does not have.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -76,8 +83,12 @@ struct Block {
     counts: RefcountBlock,
     /// In memory it differs from disk.
     dirty: bool,
+    /// A copy of it is on its way to the disk.
+    leaving: bool,
     /// The table on disk points at it.
     hooked: bool,
+    /// When it came into memory.
+    came: u64,
 }
 
 impl Ledger {
@@ -92,7 +103,18 @@ impl Ledger {
     ) -> Self {
         let fresh = geometry.clusters_for(file_bytes);
         let (blocks, added) = (BTreeMap::new(), Vec::new());
-        Self { geometry, table_offset, table, blocks, cursor: 1, fresh, added }
+        Self {
+            geometry,
+            table_offset,
+            table,
+            blocks,
+            cursor: 1,
+            fresh,
+            added,
+            search: None,
+            clock: 0,
+            held: 0,
+        }
     }
 
     /// Where the refcount table lies.
@@ -113,6 +135,12 @@ impl Ledger {
         self.blocks.len()
     }
 
+    /// Blocks among them that must stay: the disk does not have them as they are.
+    #[must_use]
+    pub const fn held_count(&self) -> usize {
+        self.held
+    }
+
     /// First cluster that was never in use: beyond the file and never handed out.
     #[must_use]
     pub const fn fresh_from(&self) -> HostCluster {
@@ -126,8 +154,15 @@ impl Ledger {
 
     /// Takes a block that [`Need::Load`] asked for. A block that is already here is kept.
     pub fn insert(&mut self, table_index: u64, counts: RefcountBlock) {
-        let block = Block { counts, dirty: false, hooked: true };
+        let block = self.new_block(counts, false);
         self.blocks.entry(table_index).or_insert(block);
+    }
+
+    /// A block as it stands on disk, or one that the disk knows nothing of.
+    fn new_block(&mut self, counts: RefcountBlock, is_new: bool) -> Block {
+        self.clock = self.clock.wrapping_add(1);
+        self.held = self.held.saturating_add(usize::from(is_new));
+        Block { counts, dirty: is_new, leaving: false, hooked: !is_new, came: self.clock }
     }
 
     /// The count of a cluster.
@@ -193,6 +228,7 @@ impl Ledger {
         };
         self.store(cluster, count)?;
         if count == 0 && cluster.get() != 0 {
+            self.search = None;
             self.cursor = self.cursor.min(cluster.get());
         }
         Ok(count)
@@ -215,11 +251,28 @@ impl Ledger {
         self.table.get(index).copied().unwrap_or(RefcountTableEntry::ABSENT)
     }
 
-    /// First run of free clusters from the cursor on, in ranges that have a block.
+    /// First run of free clusters from the cursor on, in ranges that have a block. A search that
+    /// asks for a block goes on where it was, so that the blocks behind it need not stay.
     fn find(&mut self, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
         let mut next = self.cursor.max(1);
+        let search = self.search.take();
+        if let Some((sought, reached)) = search.filter(|_| how == Reserve::Exactly)
+            && wanted >= sought
+        {
+            next = next.max(reached);
+        }
+        let found = self.find_from(&mut next, wanted, how);
+        if let Err(Need::Load { .. }) = found {
+            self.search = Some((wanted, next));
+        }
+        found
+    }
+
+    /// The same from `next` on, which ends where the search has to go on.
+    fn find_from(&mut self, next: &mut u64, wanted: u64, how: Reserve) -> Result<HostRun, Need> {
         loop {
             let first = self.first_free(next)?;
+            *next = first;
             let mut run = HostRun { first: HostCluster::new(first), count: 1 };
             let mut end = first.saturating_add(1);
             while run.count < wanted {
@@ -237,30 +290,29 @@ impl Ledger {
             if run.count >= wanted || how == Reserve::UpTo {
                 return Ok(run);
             }
-            next = end;
+            *next = end;
         }
     }
 
-    /// First free cluster from `next` on, block by block.
-    fn first_free(&mut self, next: u64) -> Result<u64, Need> {
-        let mut next = next;
+    /// First free cluster from `next` on, block by block; `next` is moved behind full ones.
+    fn first_free(&mut self, next: &mut u64) -> Result<u64, Need> {
         loop {
-            self.check_limit(next)?;
-            let position = Position::of(self.geometry, HostCluster::new(next));
+            self.check_limit(*next)?;
+            let position = Position::of(self.geometry, HostCluster::new(*next));
             self.make_block(position.table_index)?;
             let block = self.blocks.get(&position.table_index);
             let slot = block.and_then(|block| block.counts.first_free(position.slot));
             let base = Position::first_cluster(self.geometry, position.table_index).get();
             let skip = slot.and_then(|slot| u64::try_from(slot).ok());
             let end = base.saturating_add(skip.unwrap_or(self.geometry.refcounts_per_block()));
-            if next == self.cursor {
+            if *next == self.cursor {
                 // RC-3 holds: the cursor starts at 1 and only moves over used clusters here.
                 self.cursor = end;
             }
             if slot.is_some() {
                 return Ok(end);
             }
-            next = end;
+            *next = end;
         }
     }
 
@@ -329,10 +381,8 @@ impl Ledger {
         };
         *entry = RefcountTableEntry::new(offset);
         self.added.push(offset);
-        self.blocks.insert(
-            table_index,
-            Block { counts: self.self_counting_block(1), dirty: true, hooked: false },
-        );
+        let block = self.new_block(self.self_counting_block(1), true);
+        self.blocks.insert(table_index, block);
         self.fresh = self.fresh.max(cluster.get().saturating_add(1));
         Ok(())
     }
@@ -365,6 +415,7 @@ impl Ledger {
                 .counts
                 .set(position.slot, count)
                 .map_err(|overflow| Error::Overflow { cluster, max: overflow.max })?;
+            self.held = self.held.saturating_add(usize::from(block.is_on_disk()));
             block.dirty = true;
         }
         Ok(())
@@ -394,7 +445,8 @@ impl Ledger {
             }
             let counts = self.self_counting_block(used.min(per_block));
             used = used.saturating_sub(per_block);
-            self.blocks.insert(table_index, Block { counts, dirty: true, hooked: false });
+            let block = self.new_block(counts, true);
+            self.blocks.insert(table_index, block);
         }
         let Some(table_offset) = self.geometry.host_offset(growth.table()) else {
             return Err(Error::BeyondLimit { cluster: growth.table() }.into());

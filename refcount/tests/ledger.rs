@@ -69,6 +69,8 @@ impl Disk {
                 Err(Need::Load { table_index, block }) => {
                     assert_eq!(self.table[table_index as usize].block_offset(), Some(block));
                     let bytes = self.blocks[&block.get()].clone();
+                    // As little memory as a search for neighbours can do with.
+                    ledger.evict(1);
                     let order = self.geometry.refcount_order();
                     ledger.insert(table_index, RefcountBlock::from_bytes(order, bytes));
                 }
@@ -110,6 +112,7 @@ impl Disk {
         for write in ledger.take_dirty() {
             self.blocks.insert(write.offset.get(), write.bytes);
         }
+        ledger.written();
         self.table.resize(ledger.table().len(), RefcountTableEntry::ABSENT);
         self.table_offset = ledger.table_offset();
         for (index, entry) in hooks {
@@ -117,10 +120,16 @@ impl Disk {
         }
         assert_eq!(self.table, ledger.table(), "every entry was hooked");
         assert!(!ledger.is_dirty());
+        assert_eq!(ledger.held_count(), 0);
     }
 
     fn first_free(&self) -> u64 {
         (1..).find(|cluster| !self.model.contains_key(cluster)).unwrap()
+    }
+
+    fn first_free_run(&self, wanted: u64) -> u64 {
+        let free = |cluster: &u64| !self.model.contains_key(cluster);
+        (1..).find(|first| (*first..first + wanted).all(|cluster| free(&cluster))).unwrap()
     }
 
     /// RC-2 and RC-3.
@@ -131,7 +140,10 @@ impl Disk {
                 assert!((1..=wanted).contains(&run.count));
                 assert_eq!(run.first.get(), self.first_free(), "the first free cluster");
             }
-            Reserve::Exactly => assert_eq!(run.count, wanted),
+            Reserve::Exactly => {
+                assert_eq!(run.count, wanted);
+                assert_eq!(run.first.get(), self.first_free_run(wanted), "the first that is free");
+            }
         }
         for cluster in run.clusters() {
             assert_ne!(cluster.get(), 0, "RC-3");
@@ -239,6 +251,51 @@ fn rc_4_the_table_grows_with_blocks_that_count_themselves() {
     disk.flush(&mut ledger);
     let mut reopened = disk.open();
     disk.compare(&mut reopened);
+}
+
+#[test]
+fn a_block_on_its_way_to_the_disk_stays() {
+    let mut disk = Disk::new(4);
+    let mut ledger = disk.open();
+    disk.reserve(&mut ledger, 5, Reserve::UpTo);
+    ledger.evict(0);
+    assert_eq!(ledger.block_count(), 1, "it is changed");
+    assert_eq!(ledger.take_dirty().len(), 1);
+    ledger.evict(0);
+    assert_eq!(ledger.block_count(), 1, "read back now it would be the old one");
+    ledger.written();
+    ledger.evict(0);
+    assert_eq!(ledger.block_count(), 0);
+}
+
+#[test]
+fn a_search_for_neighbours_goes_on_where_it_asked_for_a_block() {
+    // Single free clusters in every range but the last.
+    let mut disk = Disk::new(4);
+    let mut ledger = disk.open();
+    while ledger.fresh_from().get() < 10 * 256 {
+        disk.reserve(&mut ledger, 60, Reserve::UpTo);
+    }
+    for range in 0..10 {
+        let hole = HostCluster::new(range * 256 + 77);
+        disk.drive(&mut ledger, |ledger| ledger.decrement(hole)).unwrap();
+        disk.model.remove(&hole.get());
+    }
+    disk.flush(&mut ledger);
+    let mut ledger = disk.open();
+    let mut asked = 0;
+    let run = disk.drive(&mut ledger, |ledger| {
+        let answer = ledger.reserve(2, Reserve::Exactly);
+        asked += usize::from(matches!(answer, Err(Need::Load { .. })));
+        answer
+    });
+    assert!(run.unwrap().first.get() > 9 * 256);
+    assert!((10..=12).contains(&asked), "{asked} blocks were read, and one or two kept");
+    // Fewer neighbours fit further down, and so does what was freed meanwhile.
+    assert_eq!(
+        disk.drive(&mut ledger, |ledger| ledger.reserve(1, Reserve::UpTo)).unwrap().first.get(),
+        77
+    );
 }
 
 #[test]

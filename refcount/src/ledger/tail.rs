@@ -55,8 +55,10 @@ impl Ledger {
             *entry = RefcountTableEntry::ABSENT;
         }
         self.blocks.remove(&block.table_index);
+        self.count_held();
         let first = Position::first_cluster(self.geometry, block.table_index).get();
         self.cursor = self.cursor.min(first.max(1));
+        self.search = None;
         let cluster = self.geometry.host_cluster(block.offset);
         let elsewhere = Position::of(self.geometry, cluster).table_index != block.table_index;
         elsewhere.then_some(cluster)
@@ -66,6 +68,7 @@ impl Ledger {
     /// them read as zeros.
     pub fn file_ends_at(&mut self, file_bytes: u64) {
         self.fresh = self.geometry.clusters_for(file_bytes);
+        self.search = None;
     }
 
     /// Plans a growth of the table that hands out `clusters` neighbours, however many.
