@@ -1,6 +1,13 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+// The models use the crate as its users do, and look inside as well.
+#[cfg(all(test, shuttle))]
+extern crate self as cow_engine;
+#[cfg(all(test, shuttle))]
+#[path = "../tests/shuttle/models.rs"]
+mod models;
+
 mod allocator;
 mod area_runs;
 mod backing;
@@ -45,6 +52,7 @@ pub use image::Image;
 pub use open::read_header;
 pub use options::{
     BackingReference, CreateOptions, DataFileReference, L2_CACHE_BYTES_DEFAULT, OpenOptions,
+    REFCOUNT_CACHE_BYTES_DEFAULT,
 };
 pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};

@@ -1,97 +1,22 @@
 //! Many threads on the same few clusters, each doing anything to anything: every sector shows the
 //! last write that ended, or one that nothing has followed yet.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use block_io::MemoryStorage;
 use cow_engine::{Backing, Error, Image, Preallocation, ZeroMode};
 use testkit::Rng;
 
+use crate::chronicle::Chronicle;
 use crate::images;
 use crate::kinds::{Data, Kind, Media};
 use crate::power::assert_closed;
-use crate::stamps::{SECTOR, ZERO, sectors, stamps};
+use crate::stamps::{SECTOR, ZERO, sectors};
 use crate::test_backing::TestBacking;
 
 /// Stamp of what lies below.
 const BELOW: u64 = 1 << 40;
-
-/// A write of one sector, from a moment to a moment.
-#[derive(Clone, Copy, Debug)]
-struct Write {
-    number: u64,
-    stamp: u64,
-    begun: u64,
-    /// `u64::MAX` while it is under way.
-    ended: u64,
-}
-
-/// Who wrote what, and when.
-struct Chronicle {
-    clock: AtomicU64,
-    sectors: Vec<Mutex<Vec<Write>>>,
-}
-
-impl Chronicle {
-    fn new(start: &[u64]) -> Self {
-        let sectors = start
-            .iter()
-            .map(|&stamp| Mutex::new(vec![Write { number: 0, stamp, begun: 0, ended: 0 }]));
-        Self { clock: AtomicU64::new(1), sectors: sectors.collect() }
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// Notes that a write begins; returns its number.
-    fn begin(&self, first: usize, count: usize, stamp: u64) -> u64 {
-        let begun = self.now();
-        for sector in &self.sectors[first..first + count] {
-            sector.lock().unwrap().push(Write { number: begun, stamp, begun, ended: u64::MAX });
-        }
-        begun
-    }
-
-    fn end(&self, first: usize, count: usize, number: u64) {
-        let ended = self.now();
-        for sector in &self.sectors[first..first + count] {
-            let mut writes = sector.lock().unwrap();
-            writes.iter_mut().find(|write| write.number == number).unwrap().ended = ended;
-        }
-    }
-
-    /// It was refused: nothing has happened.
-    fn forget(&self, first: usize, count: usize, number: u64) {
-        for sector in &self.sectors[first..first + count] {
-            sector.lock().unwrap().retain(|write| write.number != number);
-        }
-    }
-
-    /// Complains about a sector that shows something which was overwritten before the read began.
-    fn check(&self, first: usize, found: &[u64], read_begun: u64) {
-        for (index, &stamp) in found.iter().enumerate() {
-            let writes = self.sectors[first + index].lock().unwrap();
-            let settled = writes.iter().filter(|write| write.ended < read_begun);
-            // What ended before the beginning of another one that is over is gone.
-            let floor = settled.map(|write| write.begun).max().unwrap_or(0);
-            let possible = |write: &Write| write.stamp == stamp && write.ended >= floor;
-            assert!(
-                writes.iter().any(possible),
-                "sector {}: {stamp:#x} at {read_begun}, {writes:x?}",
-                first + index
-            );
-        }
-    }
-
-    fn read(&self, image: &Image, first: usize, count: usize) {
-        let begun = self.now();
-        let mut bytes = vec![0xaa; count * SECTOR];
-        image.read_at((first * SECTOR) as u64, &mut bytes).unwrap();
-        self.check(first, &stamps(&bytes, first).unwrap(), begun);
-    }
-}
 
 struct Arena<'i> {
     kind: Kind,
@@ -102,7 +27,7 @@ struct Arena<'i> {
 impl Arena<'_> {
     /// Any range; short ones, and whole clusters and subclusters, more often.
     fn range(&self, rng: &mut Rng) -> (usize, usize) {
-        let count = self.chronicle.sectors.len();
+        let count = self.chronicle.len();
         let per_cluster = self.kind.cluster_bytes() as usize / SECTOR;
         let first = rng.below(count as u64) as usize;
         let len = 1 + match rng.below(3) {
@@ -121,8 +46,7 @@ impl Arena<'_> {
     fn discarded(&self, first: usize, count: usize) -> (usize, usize) {
         let per_cluster = self.kind.cluster_bytes() as usize / SECTOR;
         let end = first + count;
-        let end =
-            if end == self.chronicle.sectors.len() { end } else { end / per_cluster * per_cluster };
+        let end = if end == self.chronicle.len() { end } else { end / per_cluster * per_cluster };
         let first = first.next_multiple_of(per_cluster).min(end);
         (first, end - first)
     }
@@ -158,7 +82,7 @@ impl Arena<'_> {
     fn compress(&self, first: usize, stamp: u64) {
         let count = self.kind.cluster_bytes() as usize / SECTOR;
         let first = first - first % count;
-        if first + count > self.chronicle.sectors.len() {
+        if first + count > self.chronicle.len() {
             return;
         }
         let mut compressor = self.image.compressor().unwrap();

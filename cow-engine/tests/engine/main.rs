@@ -2,8 +2,8 @@
 //! all of it needs the same few images.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-mod census;
 mod census_notices;
+mod chronicle;
 mod concurrency;
 mod contention;
 mod count_traps;
@@ -28,9 +28,10 @@ mod power_cuts;
 mod read_plans;
 mod refused;
 mod sparse;
-mod stamps;
 mod subcluster_plans;
 mod subcluster_traps;
 mod test_backing;
 mod traps;
 mod write_plans;
+
+use testkit::{census, stamps};

@@ -1,0 +1,138 @@
+//! `Stepping`: a storage in memory of which every call is two steps, before it and after it. It knows
+//! what a power cut would leave at worst, and can be told to fail.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use block_io::{Alignment, Error, Extent, FileId, Lock, MemoryStorage, Operation, Result, Storage};
+use shuttle::thread::yield_now;
+
+/// One file of a model.
+#[derive(Debug)]
+pub(crate) struct Stepping {
+    now: MemoryStorage,
+    /// What was there when the last sync that has ended began.
+    durable: Mutex<MemoryStorage>,
+    /// Changes and syncs until one fails.
+    until_failure: AtomicU64,
+}
+
+impl Stepping {
+    pub(crate) fn new(start: &MemoryStorage) -> Self {
+        Self {
+            now: start.clone(),
+            durable: Mutex::new(start.clone()),
+            until_failure: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// The file as it is.
+    pub(crate) fn now(&self) -> MemoryStorage {
+        self.now.clone()
+    }
+
+    /// The file after a power cut that takes everything that was not synced.
+    pub(crate) fn durable(&self) -> MemoryStorage {
+        self.durable.lock().unwrap().clone()
+    }
+
+    /// From now on a change or sync fails: the one after so many others.
+    pub(crate) fn fail_after(&self, calls: u64) {
+        self.until_failure.store(calls, Ordering::Relaxed);
+    }
+
+    fn step<T>(call: impl FnOnce() -> T) -> T {
+        yield_now();
+        let answer = call();
+        yield_now();
+        answer
+    }
+
+    fn change<T>(&self, operation: Operation, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        Self::step(|| {
+            let left = self.until_failure.load(Ordering::Relaxed);
+            if left != u64::MAX {
+                self.until_failure.store(left.wrapping_sub(1), Ordering::Relaxed);
+            }
+            match left {
+                0 => {
+                    let source = Arc::new(std::io::ErrorKind::StorageFull.into());
+                    Err(Error::Io { operation, offset: None, len: None, source })
+                }
+                _ => call(),
+            }
+        })
+    }
+}
+
+impl Storage for Stepping {
+    fn len(&self) -> Result<u64> {
+        Self::step(|| self.now.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        Self::step(|| self.now.read_at(offset, buf))
+    }
+
+    fn read_vectored_at(&self, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        Self::step(|| self.now.read_vectored_at(offset, bufs))
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
+        self.change(Operation::Write, || self.now.write_at(offset, buf))
+    }
+
+    fn write_vectored_at(&self, offset: u64, bufs: &[IoSlice<'_>]) -> Result<()> {
+        self.change(Operation::Write, || self.now.write_vectored_at(offset, bufs))
+    }
+
+    fn write_zeroes_at(&self, offset: u64, len: u64) -> Result<()> {
+        self.change(Operation::Write, || self.now.write_zeroes_at(offset, len))
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<bool> {
+        Self::step(|| self.now.punch_hole(offset, len))
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> Result<()> {
+        self.change(Operation::Write, || self.now.allocate(offset, len))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.change(Operation::Write, || self.now.set_len(len))
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.change(Operation::Sync, || {
+            let begun = self.now.clone();
+            yield_now();
+            *self.durable.lock().unwrap() = begun;
+            Ok(())
+        })
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Option<Extent>> {
+        Self::step(|| self.now.extent_at(offset))
+    }
+
+    fn allocated_bytes(&self) -> Result<u64> {
+        self.now.allocated_bytes()
+    }
+
+    fn alignment(&self) -> Alignment {
+        self.now.alignment()
+    }
+
+    fn identity(&self) -> Result<Option<FileId>> {
+        self.now.identity()
+    }
+
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
+    fn lock(&self, lock: Lock) -> Result<()> {
+        self.now.lock(lock)
+    }
+}
