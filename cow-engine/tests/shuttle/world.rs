@@ -170,40 +170,34 @@ impl World {
         self.media.image.fail_after(calls);
     }
 
-    fn count(&self) -> usize {
-        self.kind.size as usize / SECTOR
-    }
-
-    fn reopened(&self, media: &Media<MemoryStorage>) -> Vec<u64> {
-        let image = media.open_read_only(self.backing.clone()).unwrap();
-        let mut bytes = vec![0xaa; self.kind.size as usize];
-        image.read_at(0, &mut bytes).unwrap();
-        stamps(&bytes, 0).unwrap()
-    }
-
     /// The threads are done: everything that they may rely on holds.
     fn judge(self) {
         self.fail_after(u64::MAX);
-        self.read(0, self.count());
+        self.read(0, self.chronicle.len());
         for (begun, durable) in self.flushed.lock().unwrap().iter() {
             assert_no_loss(&durable.image, "flushed");
-            self.chronicle.check(0, &self.reopened(durable), *begun);
+            self.chronicle.check(0, &reopened(durable, &self.backing), *begun);
         }
-        let is_given_up = self.image.writer().is_err();
         let end = self.chronicle.now();
-        let Self { image, media, .. } = &self;
-        if is_given_up {
-            assert!(image.flush().is_err());
-            assert_no_loss(&media.image.now(), "given up");
+        if self.image.writer().is_err() {
+            assert!(self.image.flush().is_err(), "a flush of what was given up");
+            assert_no_loss(&self.media.image.now(), "given up");
             return;
         }
-        image.flush_all().unwrap();
-        image.unmark_dirty().unwrap();
+        let Self { image, media, backing, chronicle, leaks, .. } = self;
+        image.close().unwrap();
         let closed = media.wrapped(|file| file.now());
-        let leaks = census::assert_no_loss(&*closed.image);
-        assert_eq!(leaks, self.leaks, "clusters leak");
-        self.chronicle.check(0, &self.reopened(&closed), end);
+        assert_eq!(census::assert_no_loss(&*closed.image), leaks, "clusters leak");
+        chronicle.check(0, &reopened(&closed, &backing), end);
     }
+}
+
+/// What the next session sees.
+fn reopened(media: &Media<MemoryStorage>, backing: &Option<Arc<dyn Backing>>) -> Vec<u64> {
+    let image = media.open_read_only(backing.clone()).unwrap();
+    let mut bytes = vec![0xaa; image.virtual_size() as usize];
+    image.read_at(0, &mut bytes).unwrap();
+    stamps(&bytes, 0).unwrap()
 }
 
 /// Counts are never too low, unless the image says that they may be.
