@@ -4,19 +4,20 @@
 //! Lock order: an in-flight range, then an L1 maker lock, then the write-back lock, then the books.
 //! The books are locked for memory work, for reading a refcount block that is missing, and for the
 //! rare growth of the refcount table. The write-back lock is held by a flush and by growth: two
-//! writers of refcount blocks at once could leave the older copy of one on disk.
+//! writers of refcount blocks at once could leave the older copy of one on disk. A block whose copy
+//! is on its way stays in memory until it has arrived.
 
 mod area;
+mod growth;
 mod tail;
 
 use std::sync::{Arc, PoisonError};
 
 use block_io::{Storage, StorageExt};
 use qcow2_format::{
-    CompressedDescriptor, FieldUpdate, Geometry, HostCluster, HostOffset, RefcountBlock,
-    RefcountTableEntry, TablePointer,
+    CompressedDescriptor, Geometry, HostCluster, HostOffset, RefcountBlock, RefcountTableEntry,
 };
-use refcount::{BlockWrite, HostRun, Ledger, Need, Position, Reserve, TableGrowth};
+use refcount::{BlockWrite, HostRun, Ledger, Need, Position, Reserve};
 
 use crate::error::{Area, Error, Purpose, Result};
 use crate::metadata_map::MetadataMap;
@@ -24,11 +25,11 @@ use crate::poison::Poison;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Mutex, MutexGuard};
 
-/// Refcount blocks kept in memory, in bytes.
-const BLOCK_CACHE_BYTES: u64 = 4 << 20;
+/// Fewest refcount blocks of each sort that stay in memory: a search for neighbours needs two.
+const BLOCKS_KEPT_MIN: u64 = 4;
 
-/// Refcount blocks that may wait in memory when refcounts are lazy, in bytes.
-const LAZY_BLOCK_BYTES_MAX: u64 = 64 << 20;
+/// Runs of clusters that may wait to be counted down.
+const UNPUBLISHED_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub(crate) struct Allocator {
@@ -38,6 +39,9 @@ pub(crate) struct Allocator {
     /// Held while copies of refcount blocks are on their way to the disk.
     write_back: Mutex<()>,
     books: Mutex<Books>,
+    /// Refcount blocks that stay in memory although the disk has them; and as many that it does not
+    /// have make a flush due.
+    blocks_kept: usize,
     /// First cluster that was never in use, for those who must not wait for the books.
     fresh_from: AtomicU64,
 }
@@ -82,10 +86,14 @@ impl Allocator {
         geometry: Geometry,
         ledger: Ledger,
         poison: Arc<Poison>,
+        cache_bytes: u64,
     ) -> Self {
+        let kept = (cache_bytes / 2 / geometry.cluster_bytes()).max(BLOCKS_KEPT_MIN);
+        let blocks_kept = usize::try_from(kept).unwrap_or(usize::MAX);
         let fresh_from = AtomicU64::new(ledger.fresh_from().get());
         let books = Mutex::new(Books { ledger, unpublished: Vec::new(), packing: None });
-        Self { geometry, storage, poison, write_back: Mutex::default(), books, fresh_from }
+        let write_back = Mutex::default();
+        Self { geometry, storage, poison, write_back, books, blocks_kept, fresh_from }
     }
 
     /// Held by whoever writes refcount blocks or the refcount table, from before it takes their
@@ -196,7 +204,6 @@ impl Allocator {
         how: Reserve,
     ) -> Result<Option<Reservation>> {
         let fresh_from = books.ledger.fresh_from();
-        let mut has_read = false;
         let run = loop {
             let reserved = books.ledger.reserve(wanted, how);
             self.claim_blocks(map, books)?;
@@ -204,18 +211,9 @@ impl Allocator {
                 Ok(run) => break run,
                 Err(Need::Grow(_)) if growth == Growth::Forbidden => return Ok(None),
                 Err(Need::Grow(plan)) => self.poison.guard(self.grow(map, books, plan))?,
-                // Nothing is forgotten on the way: the search begins anew with each block that is
-                // read, and would otherwise never have all of them.
-                Err(Need::Load { table_index, block }) => {
-                    self.load_block(books, table_index, block)?;
-                    has_read = true;
-                }
                 Err(need) => self.satisfy(books, need)?,
             }
         };
-        if has_read {
-            self.make_room(books);
-        }
         let offset = self.offset(run.first)?;
         // Counts that call a table free would have data written over it. Nobody knows what else
         // they are wrong about, so nothing is written any more.
@@ -225,10 +223,23 @@ impl Allocator {
         Ok(Some(Reservation { run, fresh: run.first >= fresh_from }))
     }
 
-    /// Takes back clusters that were handed out and never published.
+    /// Takes back clusters that were handed out and never published. Those whose counts cannot be
+    /// read right now are counted down with the next flush.
     pub(crate) fn release(&self, map: &MetadataMap, run: HostRun) -> Result<()> {
         let mut books = self.lock();
-        self.count_down_in(map, &mut books, run)
+        for first in run.clusters() {
+            match self.count_down_in(map, &mut books, HostRun { first, count: 1 }) {
+                Err(Error::Storage { .. }) => {
+                    let count = run.end().saturating_sub(first.get());
+                    let rest = HostRun { first, count };
+                    map.retire(rest);
+                    books.unpublished.push(Unpublished { run: rest, punch: false });
+                    return Ok(());
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// First cluster that was never in use: an entry that points there or further points at
@@ -268,16 +279,13 @@ impl Allocator {
         std::mem::take(&mut self.lock().unpublished)
     }
 
-    /// Counts clusters down: nothing on disk points there any more and nobody uses them.
-    pub(crate) fn count_down(&self, map: &MetadataMap, unused: &[Unpublished]) -> Result<()> {
-        // One by one: only when the others are gone it shows which reference was the last.
-        for clusters in unused {
-            if map.guard_given_up(clusters.run)? && clusters.punch {
-                self.punch(clusters.run)?;
-            }
-            self.count_down_in(map, &mut self.lock(), clusters.run)?;
+    /// Counts clusters down: nothing on disk points there any more and nobody uses them. One run by
+    /// one: only when the others are gone it shows which reference was the last.
+    pub(crate) fn count_down(&self, map: &MetadataMap, unused: Unpublished) -> Result<()> {
+        if map.guard_given_up(unused.run)? && unused.punch {
+            self.punch(unused.run)?;
         }
-        Ok(())
+        self.count_down_in(map, &mut self.lock(), unused.run)
     }
 
     /// Gives host space back, as far as the reference that is about to go is the last one. The
@@ -329,15 +337,21 @@ impl Allocator {
         hooks.into_iter().filter_map(place).collect()
     }
 
-    /// Whether so many clusters wait to be counted down that a flush is due.
+    /// Whether so many clusters or refcount blocks wait for a flush that one is due.
     pub(crate) fn wants_flush(&self) -> bool {
-        self.lock().unpublished.len() >= 4096
+        let books = self.lock();
+        books.unpublished.len() >= UNPUBLISHED_MAX || books.ledger.held_count() > self.blocks_kept
     }
 
-    /// Whether refcount blocks that wait for lazy writing take up too much memory.
+    /// Whether refcount blocks that wait to be written take up too much memory.
     pub(crate) fn holds_too_many_blocks(&self) -> bool {
-        let blocks = self.lock().ledger.block_count() as u64;
-        blocks.saturating_mul(self.geometry.cluster_bytes()) > LAZY_BLOCK_BYTES_MAX
+        self.lock().ledger.held_count() > self.blocks_kept
+    }
+
+    /// Refcount blocks in memory, and those among them that the disk does not have.
+    pub(crate) fn block_counts(&self) -> (usize, usize) {
+        let books = self.lock();
+        (books.ledger.block_count(), books.ledger.held_count())
     }
 
     /// The count of a cluster.
@@ -413,19 +427,11 @@ impl Allocator {
     fn satisfy(&self, books: &mut Books, need: Need) -> Result<()> {
         match need {
             Need::Load { table_index, block } => {
-                self.make_room(books);
+                self.evict_blocks(books);
                 self.load_block(books, table_index, block)
             }
             Need::Grow(_) => Err(Error::Plan { reason: "only a reservation grows the table" }),
             Need::Fail(error) => Err(error.into()),
-        }
-    }
-
-    /// Forgets blocks beyond the budget, unless some are being written back: a clean one may then
-    /// not be on disk yet, and would come back with old counts.
-    fn make_room(&self, books: &mut Books) {
-        if let Ok(_write_back) = self.write_back.try_lock() {
-            self.evict_blocks(books);
         }
     }
 
@@ -439,49 +445,21 @@ impl Allocator {
         Ok(())
     }
 
-    /// Forgets clean blocks beyond the budget. The caller holds the write-back lock, and all that
-    /// it took for writing is written.
-    pub(crate) fn trim(&self) {
-        self.evict_blocks(&mut self.lock());
+    /// All copies of blocks that were taken have arrived: forgets those beyond the budget. The caller
+    /// holds the write-back lock.
+    pub(crate) fn blocks_are_written(&self) {
+        let books = &mut *self.lock();
+        books.ledger.written();
+        self.evict_blocks(books);
     }
 
+    /// Forgets blocks beyond the budget, of those that the disk has.
     fn evict_blocks(&self, books: &mut Books) {
         if self.poison.check().is_err() {
             // What was taken for writing may never have arrived.
             return;
         }
-        let keep = (BLOCK_CACHE_BYTES / self.geometry.cluster_bytes()).max(4);
-        books.ledger.evict(usize::try_from(keep).unwrap_or(usize::MAX));
-    }
-
-    /// Grows the refcount table, in the order that [`TableGrowth`] prints. The caller holds the
-    /// write-back lock. A failure leaves the ledger ahead of the disk: the image is given up.
-    fn grow(&self, map: &MetadataMap, books: &mut Books, growth: TableGrowth) -> Result<()> {
-        books.ledger.grown(&growth).map_err(|need| match need {
-            Need::Fail(error) => Error::Refcount(error),
-            _ => Error::Plan { reason: "growth of the refcount table needs no block" },
-        })?;
-        self.claim_blocks(map, books)?;
-        let table = books.ledger.table_offset();
-        let bytes: Vec<u8> =
-            books.ledger.table().iter().flat_map(|entry| entry.bits().to_be_bytes()).collect();
-        map.claim(Area::RefcountTable, table, bytes.len() as u64)?;
-        for block in books.ledger.take_dirty() {
-            self.write(Purpose::RefcountBlock, block.offset, &block.bytes)?;
-        }
-        books.ledger.take_hooks();
-        self.write(Purpose::RefcountTable, table, &bytes)?;
-        self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
-        let clusters = u32::try_from(growth.table_clusters)
-            .map_err(|_| Error::Plan { reason: "refcount table too large for the header" })?;
-        let update = FieldUpdate::refcount_table(TablePointer { offset: table, count: clusters });
-        self.write(Purpose::Header, HostOffset::new(update.offset()), update.bytes())?;
-        self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
-        // Counted down with the next flush, like everything that nothing points at any more.
-        let old = HostRun { first: growth.old_table, count: growth.old_table_clusters };
-        map.retire(old);
-        books.unpublished.push(Unpublished { run: old, punch: false });
-        Ok(())
+        books.ledger.evict(self.blocks_kept);
     }
 
     /// Protects the blocks that the ledger has just made. One that lies on other metadata must
@@ -492,10 +470,6 @@ impl Allocator {
             self.poison.guard(claimed)?;
         }
         Ok(())
-    }
-
-    fn write(&self, during: Purpose, at: HostOffset, bytes: &[u8]) -> Result<()> {
-        self.storage.write_at(at.get(), bytes).map_err(Error::storage(during))
     }
 
     fn offset(&self, cluster: HostCluster) -> Result<HostOffset> {

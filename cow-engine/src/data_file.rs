@@ -16,6 +16,9 @@ use crate::image::Image;
 use crate::sync::Mutex;
 use crate::write::Touched;
 
+/// Clusters that may wait to be punched out.
+const HOLES_MAX: usize = 1 << 16;
+
 /// An external data file.
 #[derive(Debug)]
 pub(crate) struct DataFile {
@@ -32,6 +35,11 @@ pub(crate) type DataHoles = Vec<u64>;
 impl DataFile {
     pub(crate) fn new(storage: Arc<dyn Storage>, raw: bool) -> Self {
         Self { storage, raw, holes: Mutex::default() }
+    }
+
+    /// Whether so many holes wait for a flush that one is due.
+    pub(crate) fn wants_flush(&self) -> bool {
+        self.holes.lock().unwrap_or_else(PoisonError::into_inner).len() >= HOLES_MAX
     }
 
     fn take_holes(&self) -> DataHoles {

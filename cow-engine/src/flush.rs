@@ -11,6 +11,7 @@ mod plan;
 mod queue;
 
 pub use plan::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
+pub(crate) use plan::{merge, show_stages};
 pub(crate) use queue::FlushQueue;
 
 use std::sync::PoisonError;
@@ -55,13 +56,32 @@ impl Image {
     /// Makes everything durable, postponed counts and counts that fall included, so that memory
     /// and disk agree.
     pub(crate) fn flush_all(&self) -> Result<()> {
+        self.flush_all_traced(&mut |_| {})
+    }
+
+    /// The same, and shows what is written.
+    fn flush_all_traced(&self, show: &mut dyn FnMut(FlushPlan)) -> Result<()> {
         let writer = self.writer.as_ref().ok_or(Error::ReadOnly)?;
-        let flush = || self.lead_or_follow(|| self.flush_now(writer, Extent::Everything).map(drop));
+        let mut flush =
+            || self.lead_or_follow(|| self.flush_now(writer, Extent::Everything).map(&mut *show));
         flush()?;
         if self.unsynced.load(Ordering::Acquire) {
             // The first flush ends with counts that fall, unsynced: without them there are leaks.
             flush()?;
         }
+        Ok(())
+    }
+
+    /// Flushes everything, and only then says that nothing is postponed any more.
+    pub(crate) fn flush_for_good(&self, show: &mut dyn FnMut(FlushPlan)) -> Result<()> {
+        let Some(writer) = &self.writer else { return Ok(()) };
+        self.flush_all_traced(show)?;
+        let mut features = writer.marks.lock();
+        let Some((clean, mark)) = Marks::clean_mark(*features) else { return Ok(()) };
+        let plan = FlushPlan::clearing_dirty_mark(mark);
+        self.poison.guarding(|| self.write_stages(writer, &plan))?;
+        *features = clean;
+        show(plan);
         Ok(())
     }
 
@@ -125,7 +145,6 @@ impl Image {
         slices.are_written();
         self.punch_data_holes(&holes);
         self.settle(writer, plan.unpublished().to_vec(), with_counts)?;
-        writer.allocator.trim();
         Ok(plan)
     }
 
@@ -198,16 +217,24 @@ impl Image {
         unpublished: Vec<Unpublished>,
         with_counts: bool,
     ) -> Result<()> {
+        writer.allocator.blocks_are_written();
         let unused = self.flushes.quarantine(&self.pins, unpublished);
         if unused.is_empty() {
             return Ok(());
         }
         self.decompressed.clear();
-        writer.allocator.count_down(&writer.map, &unused)?;
-        if !with_counts {
-            return Ok(());
+        for clusters in unused {
+            writer.allocator.count_down(&writer.map, clusters)?;
+            if writer.allocator.holds_too_many_blocks() {
+                self.write_blocks(writer)?;
+            }
         }
-        // Not synced: a count that stays too high on disk is a leak, no more.
+        if with_counts { self.write_blocks(writer) } else { Ok(()) }
+    }
+
+    /// Writes refcount blocks outside the stages: counts may rise on disk at any time, and those
+    /// that fell in memory may fall. Not synced: a count that stays too high is a leak, no more.
+    fn write_blocks(&self, writer: &Writer) -> Result<()> {
         for block in writer.allocator.take_dirty_blocks() {
             let len = block.bytes.len() as u64;
             writer.map.guard_metadata(Area::RefcountBlock, block.offset, len)?;
@@ -216,6 +243,7 @@ impl Image {
                 .map_err(Error::storage(Purpose::RefcountBlock))?;
             self.note_written();
         }
+        writer.allocator.blocks_are_written();
         Ok(())
     }
 }

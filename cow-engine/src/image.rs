@@ -12,7 +12,7 @@ use crate::backing::Backing;
 use crate::compression::ClusterCache;
 use crate::data_file::DataFile;
 use crate::error::{Error, Result};
-use crate::flush::FlushQueue;
+use crate::flush::{FlushPlan, FlushQueue};
 use crate::in_flight::InFlight;
 use crate::l1_table::L1Table;
 use crate::marks::Marks;
@@ -139,17 +139,21 @@ impl Image {
     /// # Errors
     /// As for [`flush`](Image::flush); what was not flushed is then lost.
     pub fn close(mut self) -> Result<()> {
-        let result = self.flush_for_good();
+        let result = self.flush_for_good(&mut |_| {});
         self.writer = None;
         result
     }
 
-    fn flush_for_good(&self) -> Result<()> {
-        if self.writer.is_none() {
-            return Ok(());
-        }
-        self.flush_all()?;
-        self.unmark_dirty()
+    /// Closes like [`close`](Image::close) and returns what was written, flush by flush: for tests
+    /// and for people.
+    ///
+    /// # Errors
+    /// As for [`close`](Image::close).
+    pub fn close_traced(mut self) -> Result<Vec<FlushPlan>> {
+        let mut plans = Vec::new();
+        let result = self.flush_for_good(&mut |plan| plans.push(plan));
+        self.writer = None;
+        result.map(|()| plans)
     }
 }
 
@@ -165,6 +169,6 @@ fn raise(flag: &AtomicBool) {
 impl Drop for Image {
     fn drop(&mut self) {
         // Nobody is left to tell; `close` is there for those who want to know.
-        let _ = self.flush_for_good();
+        let _ = self.flush_for_good(&mut |_| {});
     }
 }

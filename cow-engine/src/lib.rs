@@ -11,6 +11,7 @@ mod models;
 mod allocator;
 mod area_runs;
 mod backing;
+mod cache_usage;
 mod claims;
 mod compression;
 mod compressor;
@@ -43,6 +44,7 @@ mod zero;
 
 pub use allocator::Unpublished;
 pub use backing::{Backing, BelowError};
+pub use cache_usage::CacheUsage;
 pub use compressor::Compressor;
 pub use create::{CreatePlan, PlannedArea, create, create_with_data_file};
 pub use error::{Area, Class, DecompressFault, Error, Feature, Purpose, Result};

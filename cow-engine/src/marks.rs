@@ -44,6 +44,14 @@ impl Marks {
         (marked != features).then(|| Self::update(marked))
     }
 
+    /// The header write that lowers the dirty bit, if it is up, and the word after it.
+    pub(crate) fn clean_mark(
+        features: IncompatibleFeatures,
+    ) -> Option<(IncompatibleFeatures, (HostOffset, Vec<u8>))> {
+        let clean = features.without(IncompatibleFeatures::DIRTY);
+        (clean != features).then(|| (clean, Self::update(clean)))
+    }
+
     /// The header write that stores the word.
     fn update(features: IncompatibleFeatures) -> (HostOffset, Vec<u8>) {
         let update = FieldUpdate::incompatible_features(features);
@@ -82,19 +90,6 @@ impl Image {
         if self.poison.guard(self.write_features(marked)).is_ok() {
             *features = marked;
         }
-    }
-
-    /// Lowers the dirty bit: all counts are on disk.
-    pub(crate) fn unmark_dirty(&self) -> Result<()> {
-        let Some(writer) = &self.writer else { return Ok(()) };
-        let mut features = writer.marks.lock();
-        if !features.contains(IncompatibleFeatures::DIRTY) {
-            return Ok(());
-        }
-        let clean = features.without(IncompatibleFeatures::DIRTY);
-        self.poison.guard(self.write_features(clean))?;
-        *features = clean;
-        Ok(())
     }
 
     fn write_features(&self, features: IncompatibleFeatures) -> Result<()> {

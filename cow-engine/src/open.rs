@@ -49,9 +49,8 @@ impl Image {
         let data_file = open_data_file(&header, &options)?;
         let mut l1 = read_l1(&*storage, &header)?;
         let poison = Arc::new(Poison::default());
-        let lazy = options.lazy_refcounts;
         let writer = match writable {
-            true => Some(open_writer(&storage, &header, &mut l1, &poison, lazy)?),
+            true => Some(open_writer(&storage, &header, &mut l1, &poison, &options)?),
             false => {
                 check_for_reading(&*storage, &header, &l1)?;
                 None
@@ -193,7 +192,7 @@ fn open_writer(
     header: &Header,
     l1: &mut [L1Entry],
     poison: &Arc<Poison>,
-    lazy_refcounts: Option<bool>,
+    options: &OpenOptions,
 ) -> Result<Writer> {
     let geometry = header.geometry();
     let len = storage.len().map_err(Error::storage(Purpose::Length))?;
@@ -205,11 +204,13 @@ fn open_writer(
         words.into_iter().map(RefcountTableEntry::from_bits).collect();
     let map = claim_metadata(&**storage, header, l1, &words)?;
     let ledger = Ledger::new(geometry, table.offset, words, len);
-    let allocator = Allocator::new(Arc::clone(storage), geometry, ledger, Arc::clone(poison));
+    let cache_bytes = options.refcount_cache_bytes;
+    let (storage, poison) = (Arc::clone(storage), Arc::clone(poison));
+    let allocator = Allocator::new(storage, geometry, ledger, poison, cache_bytes);
     let marks = Marks::new(header.version(), header.features().incompatible);
     let wanted = header.features().compatible.contains(CompatibleFeatures::LAZY_REFCOUNTS);
     let possible = header.version() == Version::V3;
-    let lazy_refcounts = possible && lazy_refcounts.unwrap_or(wanted);
+    let lazy_refcounts = possible && options.lazy_refcounts.unwrap_or(wanted);
     Ok(Writer { allocator, map, marks, lazy_refcounts })
 }
 

@@ -11,12 +11,17 @@ use crate::preallocation::Preallocation;
 /// Memory for L2 tables unless the caller says otherwise: covers 256 GiB of 64 KiB clusters.
 pub const L2_CACHE_BYTES_DEFAULT: u64 = 32 << 20;
 
+/// Memory for refcount blocks unless the caller says otherwise: half of it covers 128 GiB of 64 KiB
+/// clusters.
+pub const REFCOUNT_CACHE_BYTES_DEFAULT: u64 = 8 << 20;
+
 /// How to open an image.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
     pub(crate) read_only: bool,
     pub(crate) backing: Option<Arc<dyn Backing>>,
     pub(crate) l2_cache_bytes: u64,
+    pub(crate) refcount_cache_bytes: u64,
     pub(crate) data_file: Option<Arc<dyn Storage>>,
     pub(crate) lazy_refcounts: Option<bool>,
 }
@@ -35,6 +40,7 @@ impl OpenOptions {
             read_only: false,
             backing: None,
             l2_cache_bytes: L2_CACHE_BYTES_DEFAULT,
+            refcount_cache_bytes: REFCOUNT_CACHE_BYTES_DEFAULT,
             data_file: None,
             lazy_refcounts: None,
         }
@@ -55,10 +61,26 @@ impl OpenOptions {
         self
     }
 
-    /// Memory for L2 tables, in bytes.
+    /// Memory for L2 tables, in bytes; at least 64 slices are kept. Slices that were changed are
+    /// flushed when they fill a quarter of it, and stay until they are: they, and what requests under
+    /// way hold, come on top.
+    ///
+    /// Not in the budget, because all of it is always needed: the L1 table (8 bytes for each L2
+    /// table, 256 KiB for 16 TiB of 64 KiB clusters), the refcount table (8 bytes for each refcount
+    /// block), and where the metadata of a writable image lies (about 32 bytes for each L2 table
+    /// that does not lie beside another).
     #[must_use]
     pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
         self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// Memory for refcount blocks of a writable image, in bytes; at least four blocks (clusters) of
+    /// each sort are kept. Half of it is for blocks that the disk has, and changed ones are written
+    /// when they fill the other half, with lazy refcounts, too.
+    #[must_use]
+    pub const fn refcount_cache_bytes(mut self, bytes: u64) -> Self {
+        self.refcount_cache_bytes = bytes;
         self
     }
 

@@ -187,7 +187,7 @@ impl SliceCache {
             return None;
         }
         if shard.slices.len() >= self.slices_per_shard {
-            shard.evict();
+            shard.evict_to(self.slices_per_shard.saturating_sub(1));
         }
         let slice = Arc::new(slice);
         shard.slices.insert(number, Arc::clone(&slice));
@@ -232,6 +232,27 @@ impl SliceCache {
         taken
     }
 
+    /// Slices in memory, and those among them that a flush has to write.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        let read = |shard: &RwLock<Shard>| {
+            shard.read().unwrap_or_else(PoisonError::into_inner).slices.len()
+        };
+        let slices = self.shards.iter().map(|shard| read(shard)).sum();
+        (slices, self.lock_dirty().len())
+    }
+
+    /// Goes back to the budget where dirty slices have led beyond it.
+    fn trim(&self) {
+        for shard in &self.shards {
+            let shard: &RwLock<Shard> = shard;
+            let len = shard.read().unwrap_or_else(PoisonError::into_inner).slices.len();
+            if len > self.slices_per_shard {
+                let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+                shard.evict_to(self.slices_per_shard);
+            }
+        }
+    }
+
     /// Whether so much is dirty that eviction will soon find nothing to evict.
     pub(crate) fn wants_flush(&self) -> bool {
         self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
@@ -273,6 +294,7 @@ impl DirtySlices<'_> {
     /// The disk holds them now: they may leave memory.
     pub(crate) fn are_written(mut self) {
         self.held.clear();
+        self.cache.trim();
     }
 }
 
@@ -285,19 +307,23 @@ impl Drop for DirtySlices<'_> {
 }
 
 impl Shard {
-    /// Removes one slice that is clean, unheld and not recently used; two rounds at most. When
-    /// all are busy the budget is exceeded for a moment rather than anything lost.
-    fn evict(&mut self) {
+    /// Removes slices that are clean, unheld and not recently used, until `keep` are left; two
+    /// rounds at most. When all are busy the budget is exceeded for a moment rather than anything
+    /// lost.
+    fn evict_to(&mut self, keep: usize) {
         for _ in 0..self.clock.len().saturating_mul(2) {
+            if self.slices.len() <= keep {
+                return;
+            }
             let Some(number) = self.clock.pop_front() else { return };
             let Some(slice) = self.slices.get(&number) else { continue };
             let used = slice.used.swap(false, Ordering::Relaxed);
             if !used && slice.is_free() {
                 self.slices.remove(&number);
                 self.evictions = self.evictions.wrapping_add(1);
-                return;
+            } else {
+                self.clock.push_back(number);
             }
-            self.clock.push_back(number);
         }
     }
 }

@@ -75,7 +75,9 @@ impl Allocator {
         let zeros = vec![0; usize::try_from(entries.saturating_mul(8)).unwrap_or(0)];
         self.poison.guarding(|| {
             map.guard_metadata(Area::RefcountTable, at, zeros.len() as u64)?;
-            self.write(Purpose::RefcountTable, at, &zeros)?;
+            self.storage
+                .write_at(at.get(), &zeros)
+                .map_err(Error::storage(Purpose::RefcountTable))?;
             self.storage.sync().map_err(Error::storage(Purpose::Sync))
         })
     }

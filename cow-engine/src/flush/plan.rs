@@ -87,6 +87,13 @@ impl FlushPlan {
         &self.unpublished
     }
 
+    /// All counts are on disk, and so is what they count: the header says so.
+    pub(crate) fn clearing_dirty_mark((offset, bytes): (HostOffset, Vec<u8>)) -> Self {
+        let write = MetadataWrite { kind: MetadataKind::Header, offset, bytes };
+        let stage = FlushStage { name: "no longer dirty", writes: vec![write] };
+        Self { stages: vec![stage], unpublished: Vec::new(), data_file: false }
+    }
+
     /// Counts up, together with the guest data that is already written.
     pub(crate) fn add_counts(&mut self, blocks: Vec<BlockWrite>) {
         let blocks = blocks.into_iter().map(|block| (block.offset, block.bytes)).collect();
@@ -160,7 +167,10 @@ fn word(bits: u64) -> Vec<u8> {
 }
 
 /// Sorts pieces by place and joins neighbours.
-fn merge(kind: MetadataKind, mut pieces: Vec<(HostOffset, Vec<u8>)>) -> Vec<MetadataWrite> {
+pub(crate) fn merge(
+    kind: MetadataKind,
+    mut pieces: Vec<(HostOffset, Vec<u8>)>,
+) -> Vec<MetadataWrite> {
     pieces.sort_by_key(|(offset, _)| *offset);
     let mut writes: Vec<MetadataWrite> = Vec::new();
     for (offset, bytes) in pieces {
@@ -183,14 +193,7 @@ impl fmt::Display for FlushPlan {
         if self.data_file {
             f.write_str("\n  data file\n    sync")?;
         }
-        for (number, stage) in self.stages.iter().enumerate() {
-            write!(f, "\n  stage {} {}", number + 1, stage.name)?;
-            for write in &stage.writes {
-                let (kind, offset, len) = (write.kind, write.offset, write.bytes.len());
-                write!(f, "\n    write {kind} {offset}+{len:#x}")?;
-            }
-            f.write_str("\n    sync")?;
-        }
+        show_stages(f, &self.stages)?;
         if !self.unpublished.is_empty() {
             f.write_str("\n  counts down, not synced")?;
         }
@@ -200,6 +203,19 @@ impl fmt::Display for FlushPlan {
         }
         Ok(())
     }
+}
+
+/// Stages in their order, with the barrier after each.
+pub(crate) fn show_stages(f: &mut fmt::Formatter<'_>, stages: &[FlushStage]) -> fmt::Result {
+    for (number, stage) in stages.iter().enumerate() {
+        write!(f, "\n  stage {} {}", number + 1, stage.name)?;
+        for write in &stage.writes {
+            let (kind, offset, len) = (write.kind, write.offset, write.bytes.len());
+            write!(f, "\n    write {kind} {offset}+{len:#x}")?;
+        }
+        f.write_str("\n    sync")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for MetadataKind {

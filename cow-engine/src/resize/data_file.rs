@@ -13,13 +13,13 @@ impl Image {
         if len > bytes {
             data.write_zeroes_at(bytes, len - bytes).map_err(Error::storage(Purpose::Data))?;
         }
-        data.sync().map_err(Error::storage(Purpose::Sync))
+        self.poison.guard(data.sync().map_err(Error::storage(Purpose::Sync)))
     }
 
     /// Makes the data file `bytes` long; new bytes are zeros.
     pub(super) fn extend_data_file(&self, bytes: u64) -> Result<()> {
         let data = self.data_storage();
         data.set_len(bytes).map_err(Error::storage(Purpose::Data))?;
-        data.sync().map_err(Error::storage(Purpose::Sync))
+        self.poison.guard(data.sync().map_err(Error::storage(Purpose::Sync)))
     }
 }

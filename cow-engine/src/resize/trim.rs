@@ -17,7 +17,7 @@ impl Image {
         let len = self.storage.len().map_err(Error::storage(Purpose::Length))?;
         // Space that the host does not take back is not worth an error.
         if end < len && self.storage.set_len(end).is_ok() {
-            self.storage.sync().map_err(Error::storage(Purpose::Sync))?;
+            self.poison.guard(self.storage.sync().map_err(Error::storage(Purpose::Sync)))?;
             let len = self.storage.len().map_err(Error::storage(Purpose::Length))?;
             writer.allocator.file_ends_at(len);
         }

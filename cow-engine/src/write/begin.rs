@@ -7,6 +7,7 @@ use refcount::HostRun;
 use smallvec::SmallVec;
 
 use super::pending::{PendingWrite, replaced};
+use crate::data_file::DataFile;
 use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
 use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
@@ -351,7 +352,7 @@ impl Image {
         fill: impl FnOnce(HostOffset) -> Result<()>,
     ) -> Result<()> {
         let table = writer.allocator.reserve_table(&writer.map, Area::L2Table)?;
-        let filled = fill(table);
+        let filled = self.poison.check().and_then(|()| fill(table));
         self.note_written();
         if let Err(error) = filled {
             let released = writer.allocator.release_table(&writer.map, table);
@@ -365,7 +366,8 @@ impl Image {
     /// Flushes when so much waits for a flush that memory would grow.
     pub(crate) fn relieve(&self) -> Result<()> {
         let writer = self.writer()?;
-        if self.slices.wants_flush() || writer.allocator.wants_flush() {
+        let holes_wait = || self.data_file.as_ref().is_some_and(DataFile::wants_flush);
+        if self.slices.wants_flush() || writer.allocator.wants_flush() || holes_wait() {
             self.flush()?;
         }
         Ok(())

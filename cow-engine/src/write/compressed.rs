@@ -119,6 +119,7 @@ impl Image {
         let stored = CompressedDescriptor::new(self.geometry(), host, len)
             .map_err(Error::from)
             .and_then(|descriptor| {
+                self.poison.check()?;
                 self.storage
                     .write_at(host.get(), blob)
                     .map_err(Error::storage(Purpose::CompressedCluster))?;

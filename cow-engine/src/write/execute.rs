@@ -22,6 +22,8 @@ impl Image {
         if buf.len() as u64 != plan.len() {
             return Err(Error::Plan { reason: "the buffer is not as long as the plan" });
         }
+        // CE-5: a flush may have failed since the plan was made.
+        self.poison.check()?;
         let mut rest = buf;
         for run in plan.runs() {
             // Run lengths add up to the plan's length.
