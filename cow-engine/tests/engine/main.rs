@@ -15,6 +15,7 @@ mod external_data;
 mod fault_kinds;
 mod faults;
 mod flush_plans;
+mod group_commit;
 mod growth;
 mod growth_kinds;
 mod host_space;
