@@ -47,7 +47,12 @@ impl Alignment {
     /// Whether `buf` needs no bounce on account of its address.
     #[must_use]
     pub fn fits_buffer(self, buf: &[u8]) -> bool {
-        buf.as_ptr().addr() & (self.memory as usize - 1) == 0
+        self.fits_address(buf.as_ptr().addr())
+    }
+
+    /// Whether a buffer at this address needs no bounce.
+    pub(crate) fn fits_address(self, address: usize) -> bool {
+        address & (self.memory as usize - 1) == 0
     }
 }
 

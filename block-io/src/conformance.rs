@@ -14,8 +14,12 @@ use std::io::{IoSlice, IoSliceMut};
 use crate::range::POSITION_MAX;
 use crate::{Error, Lock, Storage, StorageExt};
 
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod forbidden;
 mod model;
 
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use self::forbidden::without_io_uring;
 pub use self::model::random_operations_match_a_byte_vector;
 
 /// Runs every test that wants an empty object, each on a fresh one from `make`.

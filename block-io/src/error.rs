@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::Permission;
+use crate::{Alignment, Permission};
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -67,6 +67,23 @@ pub enum Error {
         /// How many there were.
         found: u64,
     },
+    /// A request of a [`Queue`](crate#deep-queues) does not fit the blocks of a direct file, or its
+    /// memory does not.
+    Misaligned {
+        /// What was being done.
+        operation: Operation,
+        /// Where the request starts, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        len: u64,
+        /// What offset, lengths and addresses must be multiples of.
+        alignment: Alignment,
+    },
+    /// The host lacks io_uring, or forbids it (containers often do).
+    NoRing {
+        /// What the host said.
+        source: Arc<io::Error>,
+    },
 }
 
 /// What was being done when an [`Error`] arose.
@@ -97,6 +114,8 @@ pub enum Operation {
     Attributes,
     /// Taking or dropping locks.
     Lock,
+    /// Handing requests to a ring and waiting for their ends.
+    Ring,
 }
 
 impl Error {
@@ -124,9 +143,10 @@ impl Error {
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Open { source, .. } | Self::Io { source, .. } => source.kind(),
+            Self::NoRing { .. } => io::ErrorKind::Unsupported,
             Self::Locked { .. } => io::ErrorKind::WouldBlock,
             Self::ReadOnly { .. } => io::ErrorKind::PermissionDenied,
-            Self::OutOfRange { .. } => io::ErrorKind::InvalidInput,
+            Self::OutOfRange { .. } | Self::Misaligned { .. } => io::ErrorKind::InvalidInput,
             Self::ShortRead { .. } => io::ErrorKind::UnexpectedEof,
         }
     }
@@ -151,7 +171,9 @@ impl Error {
 
     fn host_error(&self) -> Option<&io::Error> {
         match self {
-            Self::Open { source, .. } | Self::Io { source, .. } => Some(source),
+            Self::Open { source, .. } | Self::Io { source, .. } | Self::NoRing { source } => {
+                Some(source)
+            }
             _ => None,
         }
     }
@@ -183,6 +205,18 @@ impl fmt::Display for Error {
             }
             Self::ShortRead { offset, wanted, found } => {
                 write!(f, "cannot read {wanted} bytes at offset {offset}: only {found} are there")
+            }
+            Self::Misaligned { operation, offset, len, alignment } => {
+                write!(f, "cannot {operation}")?;
+                write_place(f, *operation, Some(*offset), Some(*len))?;
+                let (request, memory) = (alignment.request(), alignment.memory());
+                write!(
+                    f,
+                    ": the file takes multiples of {request} in memory at multiples of {memory}"
+                )
+            }
+            Self::NoRing { source } => {
+                write!(f, "io_uring is not available on this host: {source}")
             }
         }
     }
@@ -219,6 +253,7 @@ impl fmt::Display for Operation {
             Self::Extent => "ask for data and holes",
             Self::Attributes => "ask for the attributes",
             Self::Lock => "lock",
+            Self::Ring => "go on with io_uring",
         })
     }
 }

@@ -48,13 +48,31 @@ pub struct FileStorage {
 }
 
 impl FileStorage {
-    fn writable(&self, operation: Operation) -> Result<()> {
+    pub(crate) fn writable(&self, operation: Operation) -> Result<()> {
         if self.read_only { Err(Error::ReadOnly { operation }) } else { Ok(()) }
     }
 
     /// Protects a change that ends at `end` from those that look first and act later.
-    fn beside(&self, end: u64) -> Beside<'_> {
+    pub(crate) fn beside(&self, end: u64) -> Beside<'_> {
         self.order.beside(end, self.direct.is_some())
+    }
+
+    /// Announces a write that goes around [`beside`](Self::beside); it may pass here at once.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn outsider_begins(&self) {
+        self.order.outsider_begins();
+    }
+
+    /// Such a write is over.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn outsider_is_done(&self) {
+        self.order.outsider_is_done();
+    }
+
+    /// Whether a sync promises nothing.
+    #[cfg(feature = "io-uring")]
+    pub(crate) fn ignores_syncs(&self) -> bool {
+        self.ignores_syncs
     }
 
     fn stat(&self, operation: Operation) -> Result<Stat> {

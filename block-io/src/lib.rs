@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod aligned;
 mod alignment;
 mod error;
 mod ext;
@@ -17,6 +18,10 @@ pub mod conformance;
 #[cfg(target_os = "linux")]
 mod file;
 
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub mod uring;
+
+pub use aligned::AlignedBuffer;
 pub use alignment::Alignment;
 pub use error::{Error, Operation, Result};
 pub use ext::StorageExt;
@@ -27,3 +32,5 @@ pub use identity::FileId;
 pub use lock::{Lock, Permission, Permissions};
 pub use memory::MemoryStorage;
 pub use storage::Storage;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+pub use uring::UringStorage;

@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn roles_take_the_bytes_that_qemu_takes() {
-        assert_eq!(bytes(Lock::none()), []);
+        assert!(bytes(Lock::none()).is_empty());
         assert_eq!(bytes(Lock::qcow2_writer()), [100, 101, 103, 201, 203]);
         assert_eq!(bytes(Lock::qcow2_reader()), [100, 201, 203]);
         assert_eq!(bytes(Lock::info()), [201, 203]);

@@ -30,6 +30,19 @@ pub(super) fn read_once(file: &File, offset: u64, buf: &mut [u8]) -> Result<usiz
         .map_err(|errno| Error::io(Operation::Read, offset, len, errno.into()))
 }
 
+/// One host call for as many buffers as the host takes, repeated only when it was interrupted.
+pub(super) fn read_vectored_once(
+    file: &File,
+    offset: u64,
+    bufs: &mut [IoSliceMut<'_>],
+) -> Result<usize> {
+    let count = bufs.len().min(BUFFERS_MAX);
+    let bufs = &mut bufs[..count];
+    let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+    retry_on_intr(|| rustix::io::preadv(file, &mut *bufs, offset))
+        .map_err(|errno| Error::io(Operation::Read, offset, len as u64, errno.into()))
+}
+
 /// Reads until all buffers are full or the file ends.
 pub(super) fn read_vectored(
     file: &File,

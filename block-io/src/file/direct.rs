@@ -1,17 +1,23 @@
-//! Direct I/O: what the host asks of requests, and the bounce of those that do not fit.
+//! Direct I/O: what the host asks of requests, and how those that do not fit are served.
+//!
+//! A request is cut into parts. What fits goes between the host and the caller's memory without
+//! a copy; only what does not (the edges of an unaligned request, buffers at odd addresses) is
+//! bounced, and only there a write reads first.
+
+mod bounce;
+mod parts;
 
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
 
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::gather::{copy_in, copy_out};
+use self::bounce::Bounces;
+use self::parts::{BOUNCE_BYTES_MAX, next_part};
+use super::gather::{copy_in, copy_out, slices_in, slices_out};
 use super::{FileStorage, buffered};
 use crate::range::total_len;
 use crate::{Alignment, Result, Storage};
-
-/// Most bytes bounced at once.
-const BOUNCE_BYTES_MAX: u64 = 1 << 20;
 
 /// Assumed where the host does not tell: every common block size divides it.
 const ALIGNMENT_DEFAULT: u32 = 4096;
@@ -20,6 +26,7 @@ const ALIGNMENT_DEFAULT: u32 = 4096;
 #[derive(Debug)]
 pub(super) struct Direct {
     alignment: Alignment,
+    bounces: Bounces,
 }
 
 impl Direct {
@@ -34,7 +41,7 @@ impl Direct {
 
     /// A file of which the alignment is known.
     pub(super) fn with_alignment(alignment: Alignment) -> Self {
-        Self { alignment }
+        Self { alignment, bounces: Bounces::new(alignment) }
     }
 
     pub(super) fn alignment(&self) -> Alignment {
@@ -48,30 +55,40 @@ impl Direct {
         offset: u64,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Result<usize> {
-        let wanted = total_len(bufs.iter().map(|buf| &**buf));
-        if self.fits(offset, bufs.iter().map(|buf| &**buf)) {
-            return self.read_fitting(file, offset, bufs);
-        }
-        let end = offset + wanted;
-        let mut at = offset;
-        while at < end {
-            let window = Window::new(self.alignment, at, end);
-            let mut bounce = Bounce::new(self.alignment, window.len());
-            let found = self.read_block(file, window.start, bounce.bytes())?;
-            let useful = (window.start + found as u64).min(window.request_end).max(at);
-            let inside = (at - window.start) as usize..(useful - window.start) as usize;
-            copy_in(bufs, (at - offset) as usize, &bounce.bytes()[inside]);
-            at = useful;
-            if useful < window.request_end {
+        let wanted = total_len(bufs.iter().map(|buf| &**buf)) as usize;
+        let mut done = 0;
+        while done < wanted {
+            let at = offset + done as u64;
+            let part = next_part(self.alignment, offset, bufs, done);
+            let found = if part.fits {
+                self.read_fitting(file, at, &mut slices_in(bufs, done, part.len))?
+            } else {
+                let window = Window::around(self.alignment, at, part.len);
+                let mut bounce = self.bounces.take(window.len());
+                let found = self.read_block(file, window.start, &mut bounce)?;
+                let useful = found.saturating_sub(window.skip(at)).min(part.len);
+                let from = window.skip(at).min(found);
+                copy_in(bufs, done, &bounce[from..from + useful]);
+                useful
+            };
+            done += found;
+            if found < part.len {
                 break;
             }
         }
-        Ok((at - offset) as usize)
+        Ok(done)
     }
 
+    /// Reads a fitting range into fitting buffers, in one call if the host lets it.
     fn read_fitting(&self, file: &File, offset: u64, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        let mut found = 0;
-        for buf in bufs {
+        let wanted = total_len(bufs.iter().map(|buf| &**buf)) as usize;
+        let found = buffered::read_vectored_once(file, offset, bufs)?;
+        if found == wanted || found == 0 || !self.alignment.fits_request(0, found as u64) {
+            return Ok(found);
+        }
+        // The host took a part of it: rare enough to go on buffer by buffer.
+        let mut found = found;
+        for buf in &mut slices_in(bufs, found, wanted - found) {
             let count = self.read_block(file, offset + found as u64, buf)?;
             found += count;
             if count < buf.len() {
@@ -96,7 +113,8 @@ impl Direct {
         Ok(found)
     }
 
-    /// Writes all buffers (which are not all empty), keeping the bytes around them and the exact length of the file.
+    /// Writes all buffers (which are not all empty), keeping the bytes around them and the exact
+    /// length of the file.
     pub(super) fn write(
         &self,
         storage: &FileStorage,
@@ -104,96 +122,94 @@ impl Direct {
         bufs: &[IoSlice<'_>],
     ) -> Result<()> {
         let len = total_len(bufs.iter().map(|buf| &**buf));
+        let end = offset + len;
         if self.alignment.fits_request(offset, len) {
-            let _beside = storage.beside(offset + len);
-            if self.fits(offset, bufs.iter().map(|buf| &**buf)) {
-                return buffered::write_vectored(&storage.file, offset, bufs);
-            }
-            return self.write_bounced(&storage.file, offset, bufs, len);
+            let _beside = storage.beside(end);
+            return self.write_parts(&storage.file, offset, bufs);
         }
         let _alone = storage.order.exclusive();
-        let exact = storage.len()?.max(offset + len);
-        self.write_bounced(&storage.file, offset, bufs, len)?;
-        if !storage.is_device && storage.len()? > exact {
+        let old_end = storage.len()?;
+        self.write_parts(&storage.file, offset, bufs)?;
+        let block_end = end.next_multiple_of(u64::from(self.alignment.request()));
+        let pulled = block_end > old_end && !storage.is_device;
+        if pulled && !storage.order.has_outsiders() && storage.len()? > old_end.max(end) {
             // The last block was written whole and pulled the end along.
-            storage.resize(exact)?;
+            storage.resize(old_end.max(end))?;
         }
         Ok(())
     }
 
+    fn write_parts(&self, file: &File, offset: u64, bufs: &[IoSlice<'_>]) -> Result<()> {
+        let wanted = total_len(bufs.iter().map(|buf| &**buf)) as usize;
+        let mut done = 0;
+        while done < wanted {
+            let at = offset + done as u64;
+            let part = next_part(self.alignment, offset, bufs, done);
+            if part.fits {
+                buffered::write_vectored(file, at, &slices_out(bufs, done, part.len))?;
+            } else {
+                self.write_bounced(file, at, bufs, done, part.len)?;
+            }
+            done += part.len;
+        }
+        Ok(())
+    }
+
+    /// Writes `len` bytes, `done` into the list, through memory of our own; bytes of the file
+    /// that share a block with them are read first.
     fn write_bounced(
         &self,
         file: &File,
-        offset: u64,
+        at: u64,
         bufs: &[IoSlice<'_>],
-        len: u64,
+        done: usize,
+        len: usize,
     ) -> Result<()> {
-        let end = offset + len;
-        let mut at = offset;
-        while at < end {
-            let window = Window::new(self.alignment, at, end);
-            let mut bounce = Bounce::new(self.alignment, window.len());
-            if window.start < at || window.request_end < window.end {
-                // Past the end of the file the bounce keeps its zeros.
-                self.read_block(file, window.start, bounce.bytes())?;
-            }
-            let inside = (at - window.start) as usize..(window.request_end - window.start) as usize;
-            copy_out(bufs, (at - offset) as usize, &mut bounce.bytes()[inside]);
-            buffered::write(file, window.start, bounce.bytes())?;
-            at = window.request_end;
+        let window = Window::around(self.alignment, at, len);
+        let mut bounce = self.bounces.take(window.len());
+        let unit = self.alignment.request() as usize;
+        let (skip, end) = (window.skip(at), window.skip(at) + len);
+        let mut read_edge = |edge: core::ops::Range<usize>| -> Result<()> {
+            let at = window.start + edge.start as u64;
+            let edge = &mut bounce[edge];
+            let found = self.read_block(file, at, edge)?;
+            // Past the end of the file there are zeros.
+            edge[found..].fill(0);
+            Ok(())
+        };
+        if skip > 0 {
+            read_edge(0..unit)?;
         }
-        Ok(())
-    }
-
-    /// Whether offset, every length and every address fit.
-    fn fits<'a>(&self, offset: u64, mut bufs: impl Iterator<Item = &'a [u8]>) -> bool {
-        self.alignment.fits_request(offset, 0)
-            && bufs.all(|buf| {
-                self.alignment.fits_request(0, buf.len() as u64) && self.alignment.fits_buffer(buf)
-            })
+        let last = window.len() - unit;
+        if end < window.len() && (skip == 0 || last > 0) {
+            read_edge(last..window.len())?;
+        }
+        copy_out(bufs, done, &mut bounce[skip..end]);
+        buffered::write(file, window.start, &bounce)
     }
 }
 
-/// An aligned piece of the file around the part of a request that is served next.
+/// The whole blocks of the file around a part of a request.
 struct Window {
-    /// Aligned, at or before the next byte of the request.
     start: u64,
-    /// Aligned, at or after `request_end`.
     end: u64,
-    /// Where the request ends in this window.
-    request_end: u64,
 }
 
 impl Window {
-    fn new(alignment: Alignment, at: u64, request_end: u64) -> Self {
+    fn around(alignment: Alignment, at: u64, len: usize) -> Self {
         let unit = u64::from(alignment.request());
-        let start = at - at % unit;
-        let end = request_end.next_multiple_of(unit).min(start + BOUNCE_BYTES_MAX.max(unit));
-        Self { start, end, request_end: request_end.min(end) }
+        Self { start: at - at % unit, end: (at + len as u64).next_multiple_of(unit) }
     }
 
+    /// A part is at most [`BOUNCE_BYTES_MAX`] long, so this fits memory.
     fn len(&self) -> usize {
+        debug_assert!(self.end - self.start <= 2 * BOUNCE_BYTES_MAX as u64);
         (self.end - self.start) as usize
     }
-}
 
-/// A zeroed buffer whose address fits.
-struct Bounce {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Bounce {
-    fn new(alignment: Alignment, len: usize) -> Self {
-        let unit = alignment.memory() as usize;
-        let memory = vec![0; len + unit];
-        let start = memory.as_ptr().addr().wrapping_neg() % unit;
-        Self { memory, start, len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
+    /// Bytes of the window before `at`.
+    fn skip(&self, at: u64) -> usize {
+        (at - self.start) as usize
     }
 }
 
@@ -208,3 +224,6 @@ fn device_alignment(file: &File) -> Option<Alignment> {
     let unit = rustix::fs::ioctl_blksszget(file).ok()?;
     Alignment::new(unit, unit)
 }
+
+#[cfg(test)]
+mod tests;

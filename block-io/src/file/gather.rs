@@ -32,6 +32,51 @@ pub(super) fn copy_in(bufs: &mut [IoSliceMut<'_>], mut skip: usize, mut source: 
     }
 }
 
+/// `len` bytes of the list, `skip` bytes into it, as a list of their own.
+pub(super) fn slices_out<'a>(
+    bufs: &'a [IoSlice<'_>],
+    mut skip: usize,
+    mut len: usize,
+) -> Vec<IoSlice<'a>> {
+    let mut slices = Vec::new();
+    for buf in bufs {
+        let Some(rest) = buf.get(skip..) else {
+            skip -= buf.len();
+            continue;
+        };
+        skip = 0;
+        let count = rest.len().min(len);
+        if count > 0 {
+            slices.push(IoSlice::new(&rest[..count]));
+        }
+        len -= count;
+    }
+    slices
+}
+
+/// As [`slices_out`], to be written to.
+pub(super) fn slices_in<'a>(
+    bufs: &'a mut [IoSliceMut<'_>],
+    mut skip: usize,
+    mut len: usize,
+) -> Vec<IoSliceMut<'a>> {
+    let mut slices = Vec::new();
+    for buf in bufs {
+        let buf_len = buf.len();
+        let Some(rest) = buf.get_mut(skip..) else {
+            skip -= buf_len;
+            continue;
+        };
+        skip = 0;
+        let count = rest.len().min(len);
+        if count > 0 {
+            slices.push(IoSliceMut::new(&mut rest[..count]));
+        }
+        len -= count;
+    }
+    slices
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +95,19 @@ mod tests {
                 copy_in(&mut bufs, start, &target);
                 let mut expected = *b"......";
                 expected[start..end].copy_from_slice(&target);
+                assert_eq!([&a[..], &b, &c].concat(), expected);
+
+                let parts = parts.map(IoSlice::new);
+                let joined: Vec<u8> = slices_out(&parts, start, end - start)
+                    .iter()
+                    .flat_map(|p| p.to_vec())
+                    .collect();
+                assert_eq!(joined, target);
+                let mut bufs = [&mut a[..], &mut b, &mut c].map(IoSliceMut::new);
+                for slice in &mut slices_in(&mut bufs, start, end - start) {
+                    slice.fill(b'#');
+                }
+                expected[start..end].fill(b'#');
                 assert_eq!([&a[..], &b, &c].concat(), expected);
             }
         }

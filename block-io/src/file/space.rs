@@ -132,8 +132,16 @@ impl FileStorage {
     }
 
     fn set_len_at_least(&self, len: u64) -> Result<()> {
-        let _alone = self.order.exclusive();
-        if self.len()? < len { self.resize(len) } else { Ok(()) }
+        let alone = self.order.exclusive();
+        if self.len()? >= len {
+            return Ok(());
+        }
+        if self.order.has_outsiders() {
+            // The end may move behind `len` any moment, and must not be cut: a zero moves it.
+            drop(alone);
+            return self.write_at(len - 1, &[0]);
+        }
+        self.resize(len)
     }
 
     /// Cuts or extends the file. The caller holds the order exclusively.
