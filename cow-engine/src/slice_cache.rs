@@ -140,13 +140,13 @@ impl Slice {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_free(self: &Arc<Self>) -> bool {
+    fn is_free(slice: &Arc<Self>) -> bool {
         // The cache holds one; others can only be made under the shard's lock.
-        let unheld = Arc::strong_count(self) == 1;
+        let unheld = Arc::strong_count(slice) == 1;
         // What the last holder did before letting go is seen from here on: counting alone does not
         // promise that.
         fence(Ordering::Acquire);
-        unheld && !self.dirty.load(Ordering::Acquire)
+        unheld && !slice.dirty.load(Ordering::Acquire)
     }
 }
 
@@ -318,7 +318,7 @@ impl Shard {
             let Some(number) = self.clock.pop_front() else { return };
             let Some(slice) = self.slices.get(&number) else { continue };
             let used = slice.used.swap(false, Ordering::Relaxed);
-            if !used && slice.is_free() {
+            if !used && Slice::is_free(slice) {
                 self.slices.remove(&number);
                 self.evictions = self.evictions.wrapping_add(1);
             } else {
@@ -391,6 +391,20 @@ mod tests {
             load(&cache, number * SHARDS as u64, number);
         }
         assert!(cache.read(0).slices.len() <= 5);
+    }
+
+    #[test]
+    fn dirty_slices_beyond_the_budget_go_when_they_are_written() {
+        let cache = SliceCache::new(0, 64);
+        for shard in 0..SHARDS as u64 {
+            // All in one shard, more than it may keep.
+            for number in 0..20 {
+                let number = number * SHARDS as u64 + shard;
+                cache.publish(number, &load(&cache, number, 0), 0, entry(1));
+            }
+            cache.take_dirty().are_written();
+        }
+        assert!(cache.counts().0 <= 4 * SHARDS, "{:?}", cache.counts());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! all of it needs the same few images.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod bounded;
 mod census_notices;
 mod chronicle;
 mod concurrency;
