@@ -10,7 +10,10 @@ use crate::plan::ReadPlan;
 ///
 /// As long as this lives, no host cluster that its plan names is handed out for anything else,
 /// even if the guest overwrites or discards the range meanwhile. Drop it when the last byte has
-/// been read.
+/// been read, or the last read was cancelled and is over.
+///
+/// A read of a data run may be short where the file ends: [`Image::read_run`] then knows whether
+/// zeros follow or a cluster is lost. It also reads the runs that are not data.
 #[derive(Debug)]
 #[must_use = "the plan may become wrong once this is dropped"]
 pub struct PendingRead<'i> {

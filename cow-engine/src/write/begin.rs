@@ -10,6 +10,7 @@ use super::pending::{PendingWrite, replaced};
 use crate::data_file::DataFile;
 use crate::error::{Area, Error, Purpose, Result};
 use crate::image::{Image, Writer};
+use crate::in_flight::InFlightGuard;
 use crate::plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, WritePlan, WriteRun};
 use crate::slice_cache::Slice;
 use crate::sync::Arc;
@@ -36,15 +37,38 @@ impl Image {
     ///
     /// The returned value holds what the plan needs: reserved host clusters, and the guest range
     /// if entries change (overlapping first writes wait for it). A thread that holds one must not
-    /// begin another write to the same clusters.
+    /// begin another write to the same clusters: it would wait for itself. A thread with many
+    /// writes under way takes [`try_begin_write`](Image::try_begin_write).
     ///
     /// # Errors
     /// As for [`write_at`](Image::write_at).
     pub fn begin_write(&self, offset: u64, len: u64) -> Result<PendingWrite<'_>> {
-        self.marking(self.plan_write(offset, len))
+        let hold = |start, end| Some(self.in_flight.hold(start, end));
+        let pending = self.marking(self.plan_write(offset, len, hold))?;
+        pending.ok_or(Error::Plan { reason: "a range that was waited for is not held" })
     }
 
-    fn plan_write(&self, offset: u64, len: u64) -> Result<PendingWrite<'_>> {
+    /// Decides a write like [`begin_write`](Image::begin_write), or returns `None` where that would
+    /// wait: an entry of the range has to change, and another write, zeroing or discard of the
+    /// same clusters is under way. Try again when one of them was published or dropped.
+    ///
+    /// For loops that have many writes under way on one thread. Table pieces that are not in memory
+    /// are still read here, one small read each; a flush is made when too much waits for one.
+    ///
+    /// # Errors
+    /// As for [`write_at`](Image::write_at).
+    pub fn try_begin_write(&self, offset: u64, len: u64) -> Result<Option<PendingWrite<'_>>> {
+        let hold = |start, end| self.in_flight.try_hold(start, end);
+        self.marking(self.plan_write(offset, len, hold))
+    }
+
+    /// The plan, or `None` when `hold` does not get its guest range.
+    fn plan_write<'i>(
+        &'i self,
+        offset: u64,
+        len: u64,
+        hold: impl FnOnce(u64, u64) -> Option<InFlightGuard<'i>>,
+    ) -> Result<Option<PendingWrite<'i>>> {
         self.check_range(offset, len)?;
         let writer = self.writer()?;
         self.relieve()?;
@@ -62,14 +86,15 @@ impl Image {
             && let Some(runs) = self.plan_in_place(writer, offset, len)?
         {
             pending.plan.runs = runs;
-            return Ok(pending);
+            return Ok(Some(pending));
         }
         let geometry = self.geometry();
         let start = geometry.cluster_start(offset);
         let end = geometry.cluster_start(offset + len - 1) + geometry.cluster_bytes();
-        pending._in_flight = Some(self.in_flight.hold(start, end));
+        let Some(held) = hold(start, end) else { return Ok(None) };
+        pending._in_flight = Some(held);
         self.plan_allocating(&mut pending)?;
-        Ok(pending)
+        Ok(Some(pending))
     }
 
     /// The whole range as in-place runs, or `None` as soon as one cluster is not.

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use block_io::StorageExt;
+use block_io::{AlignedBuffer, StorageExt};
 use cluster_map::CowSource;
 
 use crate::error::{Error, Purpose, Result};
@@ -58,15 +58,28 @@ impl Image {
     }
 
     /// The old bytes of a range; `None` when nothing has to be written for it.
-    fn cow_bytes(&self, run: &AllocateRun, range: Option<CowRange>) -> Result<Option<Vec<u8>>> {
+    fn cow_bytes(
+        &self,
+        run: &AllocateRun,
+        range: Option<CowRange>,
+    ) -> Result<Option<AlignedBuffer>> {
         let Some(range) = range else { return Ok(None) };
-        if run.is_fresh() && self.cow_reads_as_zeros(&range)? {
-            // The host cluster was never written: it already reads as zeros.
+        if !self.cow_is_needed(run, &range)? {
             return Ok(None);
         }
-        let mut bytes = vec![0; range.len as usize];
+        let alignment = self.data_storage().alignment();
+        let mut bytes = AlignedBuffer::zeroed(alignment, range.len as usize);
         self.read_cow(&range, &mut bytes)?;
         Ok(Some(bytes))
+    }
+
+    /// Whether the old bytes of a range of a run have to be written at all: not if they are zeros
+    /// and the host cluster was never written, so that it reads as zeros already.
+    ///
+    /// # Errors
+    /// The layer below failed.
+    pub fn cow_is_needed(&self, run: &AllocateRun, range: &CowRange) -> Result<bool> {
+        Ok(!(run.is_fresh() && self.cow_reads_as_zeros(range)?))
     }
 
     /// Fills `buf` with the old bytes that a [`CowRange`] stands for.

@@ -17,7 +17,13 @@ use crate::sync::Arc;
 ///
 /// Do everything the [`plan`](PendingWrite::plan) says, then [`publish`](PendingWrite::publish).
 /// Dropping it instead gives its new clusters back; the guest sees what it saw before, except
-/// where in-place runs were already written. Drop it only when no I/O for it is under way.
+/// where in-place runs were already written.
+///
+/// As long as this lives, the clusters that the plan writes belong to nobody else, the old ones that
+/// it copies from keep their bytes, and other first writes of the same guest clusters stay out.
+/// Publish or drop it only when no I/O for it is under way, cancelled or not: a write that arrives
+/// later would land in clusters of somebody else. A loop keeps its queue and its plans in one struct,
+/// the queue in an earlier field: dropped first, it waits for the kernel, even in a panic.
 #[derive(Debug)]
 #[must_use = "nothing is visible until the write is published"]
 pub struct PendingWrite<'i> {
