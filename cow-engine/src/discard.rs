@@ -48,6 +48,7 @@ impl Image {
         let guest = GuestOffset::new(touched.cluster);
         let mapping = self.mapping(guest)?;
         let cluster = self.cluster_type(guest, mapping)?;
+        self.zero_data_file(touched, ZeroMode::Unmap)?;
         match self.discarded_mapping(cluster) {
             Some(new) if new != mapping => {
                 self.change_mapping(writer, touched, cluster, new, ZeroMode::Unmap)

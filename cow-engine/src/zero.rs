@@ -73,6 +73,9 @@ impl Image {
         let _pin = self.pins.pin();
         let mut data: Vec<(u64, u64)> = Vec::new();
         for touched in self.touched(offset, len) {
+            // Even where the entry says zeros already: a power cut may have left bytes of a write
+            // behind it that was never published.
+            self.zero_data_file(touched, mode)?;
             for (start, end) in self.zero_cluster(writer, touched, mode)? {
                 match data.last_mut() {
                     Some(last) if last.1 == start => last.1 = end,
@@ -130,7 +133,7 @@ impl Image {
     }
 
     /// Publishes an entry under which the touched bytes read as zeros; host clusters it no longer
-    /// refers to are given back.
+    /// refers to are given back. A data file that is a raw image holds the zeros already.
     pub(crate) fn change_mapping(
         &self,
         writer: &Writer,
@@ -145,7 +148,6 @@ impl Image {
         self.guard_freed(writer, old_run)?;
         let freed = old_run.filter(|_| new.entry.host_offset().get() == 0);
         let slice = self.slice_for_change(writer, guest)?;
-        self.zero_data_file(touched, mode)?;
         let place = self.slice_place(guest);
         self.slices.publish(place.number, &slice, place.index, new);
         if freed.is_some() {

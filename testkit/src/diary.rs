@@ -10,6 +10,8 @@
 pub struct Diary {
     /// Stamps at the beginning; sectors behind them hold zeros.
     start: Vec<u64>,
+    /// What another view of the disk may show instead at the beginning.
+    start_otherwise: Vec<u64>,
     start_size: usize,
     changes: Vec<Change>,
     resizes: Vec<Resize>,
@@ -63,6 +65,13 @@ impl Diary {
         Self { start, start_size, ..Self::default() }
     }
 
+    /// The same deeds, as seen in another view of the disk, which began with these stamps: a power
+    /// cut leaves two views of what was not flushed, one old and one new.
+    #[must_use]
+    pub fn seen_otherwise(&self, start: Vec<u64>) -> Self {
+        Self { start_otherwise: start, ..self.clone() }
+    }
+
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
@@ -84,10 +93,9 @@ impl Diary {
         self.changes[change.0].span.ended = self.tick();
     }
 
-    /// It was refused, and has not happened at all. Nothing else may have begun since.
+    /// It was refused or given up, and has not happened at all.
     pub fn refused(&mut self, change: Begun) {
-        assert_eq!(change.0 + 1, self.changes.len(), "only the last change can be taken back");
-        self.changes.pop();
+        self.changes[change.0].count = 0;
     }
 
     /// A flush begins: the value is for [`flushed`](Diary::flushed).
@@ -134,7 +142,17 @@ impl Diary {
     #[must_use]
     pub fn allowed(&self, position: usize) -> Allowed {
         let flushes = self.flushes.iter().filter(|flush| flush.position <= position);
-        let durable = flushes.map(|flush| flush.begun).max().unwrap_or(0);
+        self.allowed_at(position, flushes.map(|flush| flush.begun).max().unwrap_or(0))
+    }
+
+    /// What the disk may show at present, to whoever looks at it through the image.
+    #[must_use]
+    pub fn present(&self) -> Allowed {
+        self.allowed_at(usize::MAX, u64::MAX)
+    }
+
+    /// What may be there when all is durable that had ended at a moment.
+    fn allowed_at(&self, position: usize, durable: u64) -> Allowed {
         let begun = |span: &Span| span.position < position;
         let resizes = self.resizes.iter().filter(|resize| begun(&resize.span));
         let (kept, open): (Vec<&Resize>, Vec<&Resize>) =
@@ -163,7 +181,12 @@ impl Diary {
             }
         }
         let start = |sector: usize| match replaced[sector] {
-            0 => vec![self.start.get(sector).copied().unwrap_or(0)],
+            0 => {
+                let other = self.start_otherwise.get(sector).copied();
+                let mut start = vec![self.start.get(sector).copied().unwrap_or(0)];
+                start.extend(other.filter(|stamp| *stamp != start[0]));
+                start
+            }
             _ => Vec::new(),
         };
         let mut allowed: Vec<Vec<u64>> = (0..size).map(start).collect();

@@ -13,7 +13,7 @@ mod tests;
 pub use loops::fail_each_call;
 
 /// A kind of call to a storage; vectored and flat ones are the same kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Call {
     /// Asking for the length.
@@ -111,8 +111,22 @@ pub struct Fault {
     calls: CallSet,
     nth: u64,
     errno: i32,
-    partial: bool,
+    arrives: Arrives,
     lasting: bool,
+}
+
+/// What of a failing write, zeroing, punch, reservation or sync reaches the storage all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Arrives {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The first half of the range.
+    Half,
+    /// All but the last byte.
+    AllButOne,
+    /// Everything: only the answer is a failure.
+    Everything,
 }
 
 /// `EIO` of Linux.
@@ -126,7 +140,7 @@ impl Fault {
     #[must_use]
     pub const fn nth(nth: u64, calls: CallSet) -> Self {
         assert!(nth > 0, "calls are counted from 1");
-        Self { calls, nth, errno: EIO, partial: false, lasting: false }
+        Self { calls, nth, errno: EIO, arrives: Arrives::Nothing, lasting: false }
     }
 
     /// Fails for lack of space instead.
@@ -138,8 +152,14 @@ impl Fault {
 
     /// A failing write, zeroing or punch does the first half before it fails.
     #[must_use]
-    pub const fn partial(mut self) -> Self {
-        self.partial = true;
+    pub const fn partial(self) -> Self {
+        self.arriving(Arrives::Half)
+    }
+
+    /// A failing call does this much before it fails.
+    #[must_use]
+    pub const fn arriving(mut self, arrives: Arrives) -> Self {
+        self.arrives = arrives;
         self
     }
 
@@ -198,6 +218,7 @@ struct State {
     counts: Counts,
     fault: Option<Armed>,
     fired: u64,
+    first: Option<Call>,
 }
 
 #[derive(Debug)]
@@ -209,7 +230,7 @@ struct Armed {
 /// What a call that was told to fail does first.
 struct Failure {
     error: Error,
-    partial: bool,
+    arrives: Arrives,
 }
 
 impl<S> FaultStorage<S> {
@@ -223,6 +244,7 @@ impl<S> FaultStorage<S> {
         let mut state = self.state();
         state.fault = Some(Armed { fault, seen: 0 });
         state.fired = 0;
+        state.first = None;
     }
 
     /// Lets everything succeed again.
@@ -233,6 +255,11 @@ impl<S> FaultStorage<S> {
     /// How often the fault armed last has made a call fail.
     pub fn fired(&self) -> u64 {
         self.state().fired
+    }
+
+    /// The first call that the fault armed last has made fail.
+    pub fn first_fired(&self) -> Option<Call> {
+        self.state().first
     }
 
     /// What was called since the beginning, or since the last [`reset`](FaultStorage::reset).
@@ -279,12 +306,13 @@ impl<S> FaultStorage<S> {
             return Ok(());
         }
         state.fired += 1;
+        state.first.get_or_insert(call);
         let source = io::Error::from_raw_os_error(fault.errno);
         let error = match place {
             Some((offset, len)) => Error::io(call.operation(), offset, len, source),
             None => Error::host(call.operation(), source),
         };
-        Err(Failure { error, partial: fault.partial })
+        Err(Failure { error, arrives: fault.arrives })
     }
 
     /// Like `enter`, for calls without a place.
@@ -292,19 +320,25 @@ impl<S> FaultStorage<S> {
         self.enter(call, None).map_err(|failure| failure.error)
     }
 
-    /// Like `enter`, for calls that change a range: `half` is run with half the length before a
-    /// failure that is told to be partial.
+    /// Like `enter`, for calls that change a range: `part` is run with the length that arrives before
+    /// the failure.
     fn change(
         &self,
         call: Call,
         offset: u64,
         len: u64,
-        half: impl FnOnce(u64) -> Result<()>,
+        part: impl FnOnce(u64) -> Result<()>,
     ) -> Result<()> {
         self.enter(call, Some((offset, len))).map_err(|failure| {
-            if failure.partial && len > 1 {
+            let arrived = match failure.arrives {
+                Arrives::Nothing => 0,
+                Arrives::Half => len / 2,
+                Arrives::AllButOne => len.saturating_sub(1),
+                Arrives::Everything => len,
+            };
+            if arrived > 0 {
                 // The failure that was ordered is the one to report.
-                let _ = half(len / 2);
+                let _ = part(arrived);
             }
             failure.error
         })
@@ -369,7 +403,12 @@ impl<S: Storage> Storage for FaultStorage<S> {
     }
 
     fn sync(&self) -> Result<()> {
-        self.ask(Call::Sync)?;
+        self.enter(Call::Sync, None).map_err(|failure| {
+            if failure.arrives == Arrives::Everything {
+                let _ = self.inner.sync();
+            }
+            failure.error
+        })?;
         self.inner.sync()
     }
 

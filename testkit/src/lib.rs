@@ -24,7 +24,7 @@ pub use crash::{
     CutState, Epoch, Event, Fate, LostSync, SECTOR_BYTES, Tear,
 };
 pub use diary::{Allowed, Begun, Diary};
-pub use fault::{Call, CallSet, Counts, Fault, FaultStorage, fail_each_call};
+pub use fault::{Arrives, Call, CallSet, Counts, Fault, FaultStorage, fail_each_call};
 pub use folder::Folder;
 pub use hold::HoldStorage;
 pub use model::{Difference, ModelChain, ModelDisk};

@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod clippy;
 mod command;
+mod crash;
 mod docs;
 mod doctest;
 mod environment;
@@ -35,6 +36,11 @@ const TASKS: &[Task] = &[
         name: "soak",
         run: soak::run,
         sentence: "random histories: `--seconds N`, or `--seed N` for one again; `--release`",
+    },
+    Task {
+        name: "crash",
+        run: crash::run,
+        sentence: "power cuts over random histories: `--seconds N`, or `--seed N` for one again",
     },
     Task {
         name: "fuzz",

@@ -71,6 +71,7 @@ impl Image {
                 let end = start.saturating_add(self.geometry().cluster_bytes());
                 let touched = Touched { cluster: start, start, end };
                 let new = Mapping::UNALLOCATED;
+                self.zero_data_file(touched, ZeroMode::Unmap)?;
                 self.change_mapping(writer, touched, cluster, new, ZeroMode::Unmap)?;
             }
         }

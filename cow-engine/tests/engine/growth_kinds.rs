@@ -53,9 +53,9 @@ fn power_cuts_around_growth() {
         for room in [2 << 10, 7 << 10] {
             let (media, start) = nearly_full(kind, room);
             let mut player = Player::on(kind, &media, 0, none_lost);
-            player.start = start;
+            player.start_with(start.clone());
             // Enough for the rest of the table, and then anything.
-            let first = player.start.iter().rposition(|stamp| *stamp == BELOW).unwrap() + 90;
+            let first = start.iter().rposition(|stamp| *stamp == BELOW).unwrap() + 90;
             for number in 0..14 {
                 player.write(first + number * 3, 2);
                 if number % 5 == 4 {

@@ -160,7 +160,7 @@ fn trap_97_compressed_clusters_beside_every_kind_of_count() {
         }
         image.close().unwrap();
         let mut player = Player::on(kind, &media, 0, none_lost);
-        player.start.fill(BELOW);
+        player.start_with(vec![BELOW; kind.size as usize / 512]);
         random_history(&mut player, &mut rng, 60);
         assert!(player.finish().assert_survives(50) > 200, "{kind:?}");
     }

@@ -2,8 +2,6 @@
 //! what the real tools say.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
-#[path = "../engine/census.rs"]
-mod census;
 #[path = "../engine/images.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod images;
@@ -20,3 +18,5 @@ mod faults;
 mod histories;
 mod plans;
 mod traps;
+
+use testkit::census;

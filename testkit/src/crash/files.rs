@@ -33,6 +33,8 @@ pub struct CrashFile {
     log: Arc<Log>,
     lost: LostSync,
     syncs: Mutex<u64>,
+    /// The host takes space back.
+    punches: bool,
 }
 
 /// Everything that happened to [`CrashFiles`].
@@ -73,10 +75,21 @@ impl CrashFiles {
     /// The same; some syncs are lost.
     #[must_use]
     pub fn losing(initial: impl IntoIterator<Item = MemoryStorage>, lost: LostSync) -> Self {
+        Self::with(initial, lost, true)
+    }
+
+    /// The same; a host that does not take space back leaves the bytes where they are.
+    #[must_use]
+    pub fn with(
+        initial: impl IntoIterator<Item = MemoryStorage>,
+        lost: LostSync,
+        punches: bool,
+    ) -> Self {
         let log = Arc::<Log>::default();
         let file = |(number, initial): (usize, MemoryStorage)| {
             let (current, log) = (initial.clone(), Arc::clone(&log));
-            Arc::new(CrashFile { number, initial, current, log, lost, syncs: Mutex::default() })
+            let syncs = Mutex::default();
+            Arc::new(CrashFile { number, initial, current, log, lost, syncs, punches })
         };
         Self { files: initial.into_iter().enumerate().map(file).collect(), log }
     }
@@ -252,6 +265,9 @@ impl Storage for CrashFile {
     }
 
     fn punch_hole(&self, offset: u64, len: u64) -> Result<bool> {
+        if !self.punches {
+            return Ok(false);
+        }
         let event = Event::PunchHole { offset, len };
         self.change(event, |current| current.punch_hole(offset, len))
     }

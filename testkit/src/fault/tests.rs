@@ -32,6 +32,23 @@ fn the_nth_call_fails_once() {
 }
 
 #[test]
+fn as_much_arrives_as_was_ordered() {
+    for (arrives, expected) in [
+        (Arrives::Nothing, &b"...."[..]),
+        (Arrives::Half, b"ab.."),
+        (Arrives::AllButOne, b"abc."),
+        (Arrives::Everything, b"abcd"),
+    ] {
+        let storage = storage();
+        storage.write_at(0, b"....").unwrap();
+        storage.arm(Fault::nth(1, CallSet::of(&[Call::Write])).arriving(arrives));
+        storage.write_at(0, b"abcd").unwrap_err();
+        assert_eq!(storage.inner().to_vec(), expected, "{arrives:?}");
+        assert_eq!(storage.first_fired(), Some(Call::Write));
+    }
+}
+
+#[test]
 fn a_lasting_fault_ends_by_healing() {
     let storage = storage();
     storage.arm(Fault::nth(1, CallSet::ALL).no_space().lasting());
