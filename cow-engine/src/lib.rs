@@ -7,6 +7,9 @@ extern crate self as cow_engine;
 #[cfg(all(test, shuttle))]
 #[path = "../tests/shuttle/models.rs"]
 mod models;
+#[cfg(all(test, loom))]
+#[path = "../tests/loom/models.rs"]
+mod models;
 
 mod allocator;
 mod area_runs;

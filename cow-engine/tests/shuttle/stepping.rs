@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use block_io::{Alignment, Error, Extent, FileId, Lock, MemoryStorage, Operation, Result, Storage};
+use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
 /// One file of a model.
@@ -43,9 +44,9 @@ impl Stepping {
     }
 
     fn step<T>(call: impl FnOnce() -> T) -> T {
-        yield_now();
+        wait();
         let answer = call();
-        yield_now();
+        wait();
         answer
     }
 
@@ -64,6 +65,12 @@ impl Stepping {
             }
         })
     }
+}
+
+/// Lets others go on: mostly for a step, sometimes for as long as a whole flush of theirs takes.
+fn wait() {
+    let steps = if thread_rng().gen_ratio(1, 12) { 400 } else { 1 };
+    (0..steps).for_each(|_| yield_now());
 }
 
 impl Storage for Stepping {
@@ -106,7 +113,7 @@ impl Storage for Stepping {
     fn sync(&self) -> Result<()> {
         self.change(Operation::Sync, || {
             let begun = self.now.clone();
-            yield_now();
+            wait();
             *self.durable.lock().unwrap() = begun;
             Ok(())
         })
