@@ -123,8 +123,8 @@ pub enum Arrives {
     Nothing,
     /// The first half of the range.
     Half,
-    /// All but the last byte.
-    AllButOne,
+    /// All but the last sector of 512 bytes, or a part of one: less never arrives in pieces.
+    AllButSector,
     /// Everything: only the answer is a failure.
     Everything,
 }
@@ -333,7 +333,7 @@ impl<S> FaultStorage<S> {
             let arrived = match failure.arrives {
                 Arrives::Nothing => 0,
                 Arrives::Half => len / 2,
-                Arrives::AllButOne => len.saturating_sub(1),
+                Arrives::AllButSector => len.saturating_sub(1) / 512 * 512,
                 Arrives::Everything => len,
             };
             if arrived > 0 {

@@ -1,271 +1,16 @@
-//! Failing host calls: each call of a history fails in turn. Never a wrong byte, never a panic; a
-//! failed write gives its clusters back; a failed flush poisons, and what was flushed before is on
-//! the disk.
+//! Failing host calls, one by one: what is refused afterwards, and what can be asked for again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use block_io::{MemoryStorage, Storage};
-use cow_engine::{Backing, Error, Image, OpenOptions, ZeroMode};
-use testkit::{Call, CallSet, Fault, FaultStorage, ModelDisk, Pattern, fail_each_call};
+use cow_engine::{Backing, BelowError, Error, Image, OpenOptions, ZeroMode};
+use testkit::{Arrives, Call, CallSet, Fault, FaultStorage, fail_each_call};
 
 use crate::census;
 use crate::images::{self, memory};
-use crate::kinds::{Data, Kind, Media};
-use crate::power::complaint;
-use crate::test_backing::TestBacking;
-
-const SIZE: u64 = 140 << 10;
-
-#[derive(Clone, Copy)]
-enum Step {
-    Write(u64, u64),
-    Zero(u64, u64, ZeroMode),
-    Discard(u64, u64),
-    /// A compressed write of the cluster that holds this byte.
-    Blob(u64),
-    Flush,
-}
-
-/// Every kind of change, small clusters: new L2 tables and refcount blocks on the way.
-const HISTORY: &[Step] = &[
-    Step::Write(100, 700),
-    Step::Write(0x8000 - 300, 900),
-    Step::Flush,
-    Step::Write(200, 4000),
-    Step::Blob(0x2000),
-    Step::Zero(0x300, 0x900, ZeroMode::Keep),
-    Step::Write(0x2000, 100),
-    Step::Flush,
-    Step::Write(0x400, 300),
-    Step::Zero(0x8000 - 512, 1024, ZeroMode::Unmap),
-    Step::Write(40 << 10, 30 << 10),
-    Step::Zero(50 << 10, 10 << 10, ZeroMode::Unmap),
-    Step::Blob(0x1_8000),
-    Step::Flush,
-    Step::Discard(0x1_0000, 0x9000),
-    Step::Flush,
-    Step::Write(70 << 10, 65 << 10),
-    Step::Write(300, 3000),
-    Step::Flush,
-];
-
-/// What an image may show: every byte is one of those that these disks have there.
-struct Possible {
-    now: Vec<ModelDisk>,
-    /// Everything the guest may have seen since the last flush that succeeded.
-    since_flush: Vec<ModelDisk>,
-}
-
-#[track_caller]
-fn assert_possible(possible: &[ModelDisk], found: &[u8]) {
-    for (number, sector) in found.chunks(512).enumerate() {
-        let start = number * 512;
-        let expected = |disk: &ModelDisk| disk.bytes()[start..start + sector.len()] == *sector;
-        if possible.iter().any(expected) {
-            continue;
-        }
-        // A sector written in part may mix old and new bytes.
-        for (index, byte) in sector.iter().enumerate() {
-            let known = possible.iter().any(|disk| disk.bytes()[start + index] == *byte);
-            assert!(known, "offset {:#x}: {byte:#x} was never there", start + index);
-        }
-    }
-}
-
-impl Possible {
-    fn new(start: ModelDisk) -> Self {
-        Self { now: vec![start.clone()], since_flush: vec![start] }
-    }
-
-    /// A change that succeeded, or that failed and may have happened in part.
-    fn apply(&mut self, result: &Result<(), Error>, change: impl Fn(&mut ModelDisk)) {
-        use Error::{Allocated, Plan, Poisoned};
-        if matches!(result, Err(Poisoned(_) | Plan { .. } | Allocated { .. })) {
-            // Refused before it began.
-            return;
-        }
-        let mut changed = self.now.clone();
-        changed.iter_mut().for_each(change);
-        if result.is_ok() {
-            self.now = changed;
-        } else {
-            self.now.extend(changed);
-        }
-        self.since_flush.extend(self.now.iter().cloned());
-    }
-}
-
-fn step(image: &Image, possible: &mut Possible, step: Step, number: usize) -> Result<(), Error> {
-    match step {
-        Step::Write(offset, len) => {
-            let bytes = Pattern::new(number as u64).bytes(offset, len as usize);
-            let result = image.write_at(offset, &bytes);
-            possible.apply(&result, |disk| disk.write(offset, &bytes));
-            result
-        }
-        Step::Zero(offset, len, mode) => {
-            let result = image.write_zeroes_at(offset, len, mode);
-            possible.apply(&result, |disk| disk.zero(offset, len as usize));
-            result
-        }
-        Step::Discard(offset, len) => {
-            let result = image.discard_at(offset, len);
-            let cluster = image.geometry().cluster_bytes();
-            let (start, end) =
-                (offset.next_multiple_of(cluster), (offset + len) / cluster * cluster);
-            possible.apply(&result, |disk| disk.zero(start, end.saturating_sub(start) as usize));
-            result
-        }
-        Step::Blob(offset) => {
-            let offset = image.geometry().cluster_start(offset);
-            let bytes = vec![number as u8; image.geometry().cluster_bytes() as usize];
-            let mut compressor = image.compressor()?;
-            let result = image.write_compressed_at(&mut compressor, offset, &bytes);
-            possible.apply(&result, |disk| disk.write(offset, &bytes));
-            result
-        }
-        Step::Flush => {
-            let result = image.flush();
-            if result.is_ok() {
-                possible.since_flush.clone_from(&possible.now);
-            }
-            result
-        }
-    }
-}
-
-fn read_all(image: &Image) -> Vec<u8> {
-    images::read(image, 0, image.virtual_size() as usize)
-}
-
-/// Whether a call has failed.
-fn fired(media: &Media<FaultStorage<MemoryStorage>>) -> bool {
-    std::iter::once(&media.image).chain(&media.data).any(|file| file.fired() > 0)
-}
-
-/// Plays the history on files that may fail, and judges what is left. Returns whether a call has
-/// failed.
-fn scenario(kind: Kind, media: &Media<FaultStorage<MemoryStorage>>, before: &[u8]) -> bool {
-    let base = if kind.data == Data::Raw { vec![] } else { Pattern::new(77).bytes(0, 60_000) };
-    let backing: Option<Arc<dyn Backing>> =
-        (kind.data != Data::Raw).then(|| Arc::new(TestBacking::new(base.clone())) as Arc<_>);
-    let mut possible = Possible::new(ModelDisk::from_bytes(base).overlay(SIZE as usize));
-    let files = || std::iter::once(&media.image).chain(&media.data);
-    let fired = || fired(media);
-    let image = match kind.try_open(media, backing.clone()) {
-        Ok(image) => image,
-        Err(error) => {
-            assert!(matches!(error, Error::Storage { .. }), "{error}");
-            assert!(images::bytes(media.image.inner()) == before, "CE-6: the file has changed");
-            return true;
-        }
-    };
-    let mut poisoned = false;
-    for (number, &this) in HISTORY.iter().enumerate() {
-        let result = step(&image, &mut possible, this, number + 1);
-        if let Err(error) = &result {
-            let expected = match error {
-                Error::Poisoned(_) => poisoned,
-                Error::Storage { .. } => !poisoned,
-                // A blob that failed half way may have left its cluster in place.
-                Error::Allocated { .. } => true,
-                Error::Plan { .. } => media.data.is_some() && matches!(this, Step::Blob(_)),
-                _ => false,
-            };
-            assert!(expected, "{error}");
-        }
-        if fired() {
-            files().for_each(|file| file.heal());
-            poisoned |= matches!(image.flush(), Err(Error::Poisoned(_)));
-            assert_possible(&possible.now, &read_all(&image));
-            if !poisoned {
-                possible.since_flush.clone_from(&possible.now);
-            }
-        }
-        assert!(!poisoned || result.is_err(), "CE-5: poisoned images accept nothing");
-    }
-    let closed = image.close();
-    assert!(closed.is_ok() || fired());
-    assert!(closed.is_err() || !poisoned);
-    let clean = closed.is_ok();
-    let failed = fired();
-    files().for_each(|file| file.heal());
-    judge_left(
-        kind,
-        media,
-        backing,
-        if clean { &possible.now } else { &possible.since_flush },
-        clean,
-    );
-    failed
-}
-
-/// Nothing is lost that was flushed, and nothing at all when all went well in the end.
-fn judge_left(
-    kind: Kind,
-    media: &Media<FaultStorage<MemoryStorage>>,
-    backing: Option<Arc<dyn Backing>>,
-    expected: &[ModelDisk],
-    clean: bool,
-) {
-    let left = images::bytes(media.image.inner());
-    let census = census::take(&left);
-    assert_eq!(complaint(&census), None);
-    assert!(!census.dirty || kind.lazy_refcounts && !clean, "marked dirty");
-    let leaks = census.leaks;
-    assert!(!clean || leaks == 0, "{leaks} clusters leak though all went well in the end");
-    let found = read_all(&media.open_read_only(backing).unwrap());
-    assert_possible(expected, &found);
-    if let (Data::Raw, Some(data)) = (kind.data, &media.data) {
-        let raw = images::bytes(data.inner());
-        assert_possible(expected, &raw);
-        // What failed may be there in part; only the guest is told of zeros by the entry.
-        assert!(fired(media) || raw == found, "the raw file shows something else");
-    }
-}
-
-/// Fails one call after the other, of the image file and then of the data file.
-pub(crate) fn fail_each_of(kind: Kind, fault: impl Fn(u64) -> Fault) {
-    let kind = Kind { size: SIZE, ..kind };
-    let start = kind.memory();
-    let before = images::bytes(&*start.image);
-    for file in 0..1 + usize::from(start.data.is_some()) {
-        for nth in 1.. {
-            let media = start.wrapped(|file| FaultStorage::new((**file).clone()));
-            let failing = if file == 0 { &media.image } else { media.data.as_ref().unwrap() };
-            failing.arm(fault(nth));
-            eprintln!("failing call {nth} of file {file}: {kind:?}");
-            if !scenario(kind, &media, &before) {
-                assert!(nth > 3, "{nth} calls could fail");
-                break;
-            }
-        }
-    }
-}
-
-fn fail_each(fault: impl Fn(u64) -> Fault) {
-    fail_each_of(Kind::standard(SIZE, 9), fault);
-}
-
-#[test]
-fn each_call_fails_once() {
-    fail_each(|nth| Fault::nth(nth, CallSet::ALL));
-}
-
-#[test]
-fn each_change_is_half_done() {
-    fail_each(|nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS).partial());
-}
-
-#[test]
-fn the_disk_runs_full() {
-    fail_each(|nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting());
-}
-
-#[test]
-fn every_sync_from_one_on_fails() {
-    fail_each(|nth| Fault::nth(nth, CallSet::of(&[Call::Sync])).lasting());
-}
+use crate::kinds::Kind;
+use crate::test_backing::{BrokenBacking, TestBacking};
 
 #[test]
 fn a_failed_flush_poisons_and_reads_go_on() {
@@ -308,6 +53,160 @@ fn no_room_for_an_l2_table_is_no_end() {
     image.write_at(0, &[1; 512]).unwrap();
     image.close().unwrap();
     census::assert_clean(&images::bytes(storage.inner()));
+}
+
+/// Where a write would put its clusters.
+fn places(image: &Image, offset: u64, len: u64) -> Vec<u64> {
+    let pending = image.begin_write(offset, len).unwrap();
+    pending.plan().runs().iter().map(|run| run.host().get()).collect()
+}
+
+#[test]
+fn clusters_of_a_write_that_found_no_room_are_the_next_ones() {
+    let below = || Some(Arc::new(TestBacking::new(vec![7; 1 << 20])) as Arc<dyn Backing>);
+    let standard = Kind::standard(1 << 20, 16);
+    for kind in [standard, standard.lazy(), Kind::extended(1 << 20, 16), standard.width(0)] {
+        let media = kind.memory().wrapped(|file| FaultStorage::new((**file).clone()));
+        let image = kind.open(&media, below());
+        // The table is made by the first one, and stays.
+        image.write_at(15 << 16, &[1; 512]).unwrap();
+        let expected = places(&image, 0x1_8000, 0x2_0000);
+        let used = media.image.len().unwrap();
+        for arrives in [Arrives::Nothing, Arrives::Half, Arrives::Everything] {
+            let fault = Fault::nth(1, CallSet::of(&[Call::Write])).no_space().arriving(arrives);
+            media.image.arm(fault);
+            let error = image.write_at(0x1_8000, &[2; 0x2_0000]).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(28), "{error}");
+            assert_eq!(images::read(&image, 0x1_0000, 0x3_0000), [7; 0x3_0000]);
+            assert_eq!(places(&image, 0x1_8000, 0x2_0000), expected, "{kind:?}");
+            // A cluster that something arrived in is not taken for one of zeros.
+            let pending = image.begin_write(0x1_8000, 512).unwrap();
+            assert!(
+                !pending.plan().to_string().contains("fresh"),
+                "{arrives:?}: {}",
+                pending.plan()
+            );
+        }
+        image.write_at(0x1_8000, &[2; 0x2_0000]).unwrap();
+        let end = used.next_multiple_of(0x1_0000) + 3 * 0x1_0000;
+        assert!(media.image.len().unwrap() <= end, "the file grows for nothing");
+        image.close().unwrap();
+        census::assert_clean(media.image.inner());
+    }
+}
+
+#[test]
+fn blobs_that_found_no_room_leave_none_behind() {
+    let storage = Arc::new(FaultStorage::new((*memory(1 << 20, 16)).clone()));
+    let image = images::open(&storage);
+    image.write_blob(0, &[1; 1000]).unwrap();
+    for number in 0..50 {
+        // Next to the first one, and in a cluster of its own.
+        let len = if number % 2 == 0 { 1000 } else { 65_000 };
+        storage.arm(Fault::nth(1, CallSet::of(&[Call::Write])).no_space().partial());
+        image.write_blob(0x1_0000, &vec![2; len]).unwrap_err();
+    }
+    image.write_blob(0x1_0000, &[3; 1000]).unwrap();
+    image.close().unwrap();
+    census::assert_clean(storage.inner());
+    let clusters = storage.inner().len().unwrap().div_ceil(0x1_0000);
+    assert!(clusters <= 7, "{clusters} clusters for two blobs");
+}
+
+/// A layer of which the `nth` request fails, and no other.
+#[derive(Debug)]
+struct FailingBacking {
+    layer: TestBacking,
+    left: AtomicU64,
+}
+
+impl FailingBacking {
+    fn ask(&self) -> Result<(), BelowError> {
+        match self.left.fetch_sub(1, Ordering::Relaxed) {
+            1 => BrokenBacking.read_at(0, &mut []),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Backing for FailingBacking {
+    fn virtual_size(&self) -> u64 {
+        self.layer.virtual_size()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BelowError> {
+        self.ask()?;
+        self.layer.read_at(offset, buf)
+    }
+
+    fn reads_as_zeros(&self, offset: u64, len: u64) -> Result<bool, BelowError> {
+        self.ask()?;
+        self.layer.reads_as_zeros(offset, len)
+    }
+}
+
+#[test]
+fn a_layer_that_cannot_be_read_stops_a_copy_and_nothing_else() {
+    const SIZE: usize = 1 << 20;
+    for kind in [Kind::standard(SIZE as u64, 16), Kind::extended(SIZE as u64, 16)] {
+        let mut failed = 0;
+        for nth in 1..30 {
+            let media = kind.memory();
+            let left = AtomicU64::new(nth);
+            let layer = FailingBacking { layer: TestBacking::new(vec![7; SIZE]), left };
+            let image = kind.open(&media, Some(Arc::new(layer)));
+            let mut expected = vec![7; SIZE];
+            for (number, at) in [100, 0x2_8000, 0x5_fff0, 100_000].into_iter().enumerate() {
+                let bytes = [number as u8 + 1; 20_000];
+                match image.write_at(at, &bytes) {
+                    Ok(()) => expected[at as usize..][..20_000].copy_from_slice(&bytes),
+                    Err(error) => {
+                        assert!(matches!(error, Error::Below { .. }), "{error}");
+                        failed += 1;
+                    }
+                }
+                let zeroed = image.write_zeroes_at(at + 30_000, 3000, ZeroMode::Unmap);
+                if zeroed.is_ok() {
+                    expected[at as usize + 30_000..][..3000].fill(0);
+                } else {
+                    failed += 1;
+                    // Old bytes or zeros: in whole subclusters first.
+                    image.write_zeroes_at(at + 30_000, 3000, ZeroMode::Unmap).unwrap();
+                    expected[at as usize + 30_000..][..3000].fill(0);
+                }
+            }
+            image.close().unwrap();
+            census::assert_clean(&*media.image);
+            let layer = Arc::new(TestBacking::new(vec![7; SIZE]));
+            let found = images::read_all(&kind.open(&media, Some(layer)));
+            assert!(found == expected, "request {nth} of the layer: {kind:?}");
+        }
+        assert!(failed > 5, "{failed} requests have failed");
+    }
+}
+
+#[test]
+fn counts_that_cannot_be_read_are_given_back_later() {
+    // Blocks that count 64 clusters each, of which the fewest are kept.
+    let kind = Kind::standard(1 << 20, 9).width(6);
+    let media = kind.memory();
+    let image = kind.open(&media, None);
+    image.write_at(0, &[1; 512 << 10]).unwrap();
+    image.close().unwrap();
+    let media = media.wrapped(|file| FaultStorage::new((**file).clone()));
+    let options = OpenOptions::new().refcount_cache_bytes(0);
+    let image = Arc::<FaultStorage<MemoryStorage>>::clone(&media.image);
+    let image = Image::open(image, options).unwrap();
+    let pending = image.begin_write(600 << 10, 8 << 10).unwrap();
+    // New blocks come, and those of this write go once they are written.
+    image.write_at(700 << 10, &[2; 300 << 10]).unwrap();
+    image.flush().unwrap();
+    media.image.arm(Fault::nth(1, CallSet::of(&[Call::Read])).lasting());
+    drop(pending);
+    assert!(media.image.fired() > 0, "nothing had to be read");
+    media.image.heal();
+    image.close().unwrap();
+    census::assert_clean(media.image.inner());
 }
 
 #[test]

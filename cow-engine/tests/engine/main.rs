@@ -13,6 +13,7 @@ mod damaged;
 mod damaged_kinds;
 mod entry_table;
 mod external_data;
+mod fault_history;
 mod fault_kinds;
 mod faults;
 mod flush_plans;

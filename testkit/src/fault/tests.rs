@@ -36,7 +36,7 @@ fn as_much_arrives_as_was_ordered() {
     for (arrives, expected) in [
         (Arrives::Nothing, &b"...."[..]),
         (Arrives::Half, b"ab.."),
-        (Arrives::AllButOne, b"abc."),
+        (Arrives::AllButSector, b"...."),
         (Arrives::Everything, b"abcd"),
     ] {
         let storage = storage();
@@ -46,6 +46,10 @@ fn as_much_arrives_as_was_ordered() {
         assert_eq!(storage.inner().to_vec(), expected, "{arrives:?}");
         assert_eq!(storage.first_fired(), Some(Call::Write));
     }
+    let storage = storage();
+    storage.arm(Fault::nth(1, CallSet::of(&[Call::Write])).arriving(Arrives::AllButSector));
+    storage.write_at(7, &[1; 1025]).unwrap_err();
+    assert_eq!(storage.inner().to_vec().len(), 7 + 1024);
 }
 
 #[test]
