@@ -26,7 +26,7 @@ impl Image {
     #[must_use]
     pub fn cache_usage(&self) -> CacheUsage {
         let (l2_slices, l2_slices_dirty) = self.slices.counts();
-        let slice_bytes = self.slice_entries * self.geometry().l2_entry_bytes();
+        let slice_bytes = self.slice_bytes();
         let blocks = self.writer.as_ref().map(|writer| writer.allocator.block_counts());
         let (refcount_blocks, refcount_blocks_dirty) = blocks.unwrap_or_default();
         CacheUsage {

@@ -37,7 +37,8 @@ pub struct Image {
     pub(crate) backing: Option<Arc<dyn Backing>>,
     pub(crate) l1: L1Table,
     pub(crate) slices: SliceCache,
-    pub(crate) slice_entries: u64,
+    /// A slice has `1 << slice_entry_bits` entries.
+    pub(crate) slice_entry_bits: u32,
     pub(crate) decompressed: ClusterCache,
     pub(crate) in_flight: InFlight,
     pub(crate) pins: Pins,

@@ -69,6 +69,10 @@ impl Image {
             None => dialect,
         };
         let slice_bytes = SLICE_BYTES.min(geometry.cluster_bytes());
+        // Both are powers of two.
+        let slice_entry_bits = (slice_bytes / geometry.l2_entry_bytes()).trailing_zeros();
+        let disk_slices =
+            geometry.clusters_for(header.virtual_size()).div_ceil(1 << slice_entry_bits);
         Ok(Self {
             storage,
             data_file,
@@ -76,8 +80,8 @@ impl Image {
             dialect,
             backing: options.backing,
             l1: L1Table::new(l1.into_iter()),
-            slices: SliceCache::new(options.l2_cache_bytes, slice_bytes),
-            slice_entries: slice_bytes / geometry.l2_entry_bytes(),
+            slices: SliceCache::new(options.l2_cache_bytes, slice_bytes, disk_slices),
+            slice_entry_bits,
             decompressed: ClusterCache::default(),
             in_flight: InFlight::default(),
             pins: Pins::default(),

@@ -1,5 +1,7 @@
 //! Reading: a plan, then its runs, each from where the plan says.
 
+use std::ops::ControlFlow;
+
 use block_io::StorageExt;
 use cluster_map::{Run, RunKind};
 use qcow2_format::{CompressedDescriptor, GuestOffset, HostOffset};
@@ -15,15 +17,27 @@ impl Image {
     /// The range lies outside the disk, a table or compressed cluster is damaged, or the host or
     /// the layer below failed. `buf` is then unspecified.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        let pending = self.begin_read(offset, buf.len() as u64)?;
-        let mut rest = buf;
-        for run in pending.plan().runs() {
+        self.check_range(offset, buf.len() as u64)?;
+        // The pin first: what is looked up afterwards stays protected. Where nobody writes,
+        // nothing is given up.
+        let _pin = self.writer.is_some().then(|| self.pins.pin());
+        self.read_runs(offset, buf)
+    }
+
+    /// Carries each run out as soon as it is known: nothing is kept of the plan.
+    fn read_runs(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let len = buf.len() as u64;
+        let (mut rest, mut done) = (buf, Ok(()));
+        let walked = self.walk_runs(offset, len, |run| {
             // Run lengths add up to the buffer's length.
-            let (part, tail) = rest.split_at_mut(run.len as usize);
-            self.read_run(run, part)?;
+            let (part, tail) = std::mem::take(&mut rest).split_at_mut(run.len as usize);
             rest = tail;
-        }
-        Ok(())
+            done = self.read_run(run, part);
+            Ok(if done.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        });
+        // Tables that make no sense are damage; data that cannot be read is not.
+        self.marking(walked)?;
+        done
     }
 
     /// Fills `buf` with the guest bytes of one run of a [`ReadPlan`](crate::ReadPlan).

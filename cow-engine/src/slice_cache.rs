@@ -1,52 +1,65 @@
 //! L2 tables in memory, in slices, under a byte budget.
 //!
 //! A slice is named by the guest range it maps, not by where it lies: a table that moves keeps its
-//! slices. Hits take a shared lock of one shard and never wait for I/O. A slice that is dirty or
-//! in somebody's hands is never evicted, so whoever holds one may change it.
-//!
-//! An extended entry is two words, which belong together: changes of a slice exclude each other
-//! and count themselves, and a reader that sees the count move reads again.
+//! slices. Where the budget covers the whole disk, each slice has a place of its own, is found
+//! without any lock and stays. Otherwise hits take a shared lock of one shard; they never wait for
+//! I/O. A slice that is dirty or in somebody's hands is never evicted, so whoever holds one may
+//! change it.
+
+mod hasher;
+mod slice;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::PoisonError;
 
 use cluster_map::Mapping;
 use crossbeam_utils::CachePadded;
-use qcow2_format::{L2Bitmap, L2Entry, L2Layout};
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use crate::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use self::hasher::BuildSliceHasher;
+pub(crate) use self::slice::Slice;
+use crate::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 const SHARDS: usize = crate::sync::parts(16);
 
 /// Number of a slice: guest cluster index divided by the entries per slice.
 pub(crate) type SliceNumber = u64;
 
-/// A piece of an L2 table.
-#[derive(Debug)]
-pub(crate) struct Slice {
-    layout: L2Layout,
-    /// One word for each entry, or two.
-    words: Box<[AtomicU64]>,
-    /// Odd while an extended entry is being changed.
-    changes: AtomicU64,
-    /// Held by whoever changes an extended entry or copies the slice.
-    changing: Mutex<()>,
-    dirty: AtomicBool,
-    used: AtomicBool,
-}
-
 /// All slices in memory.
 #[derive(Debug)]
 pub(crate) struct SliceCache {
+    /// The slices of the disk by number, if the budget covers all of them. What a disk that was
+    /// grown has beyond them is in the shards.
+    whole_disk: Box<[OnceLock<Arc<Slice>>]>,
     shards: [CachePadded<RwLock<Shard>>; SHARDS],
     dirty: Mutex<Vec<SliceNumber>>,
+    /// Length of the list, for those who must not wait for it.
+    dirty_count: AtomicUsize,
     slices_per_shard: usize,
+}
+
+/// A slice to look at: lent by the cache where it stays anyway.
+#[derive(Debug)]
+pub(crate) enum SliceRef<'c> {
+    Lent(&'c Slice),
+    Held(Arc<Slice>),
+}
+
+impl Deref for SliceRef<'_> {
+    type Target = Slice;
+
+    fn deref(&self) -> &Slice {
+        match self {
+            Self::Lent(slice) => slice,
+            Self::Held(slice) => slice,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Shard {
-    slices: HashMap<SliceNumber, Arc<Slice>>,
+    slices: HashMap<SliceNumber, Arc<Slice>, BuildSliceHasher>,
     /// Insertion order with second chances (CLOCK).
     clock: VecDeque<SliceNumber>,
     /// Grows with every eviction: a loader that sees it change read the disk too early.
@@ -68,97 +81,41 @@ pub(crate) struct DirtySlices<'c> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LoadTicket(u64);
 
-impl Slice {
-    /// A slice with the words of an L2 table.
-    pub(crate) fn new(layout: L2Layout, words: impl Iterator<Item = u64>) -> Self {
-        Self {
-            layout,
-            words: words.map(AtomicU64::new).collect(),
-            changes: AtomicU64::new(0),
-            changing: Mutex::default(),
-            dirty: AtomicBool::new(false),
-            used: AtomicBool::new(false),
-        }
-    }
-
-    /// The entry, as it was at one instant.
-    pub(crate) fn get(&self, index: usize) -> Mapping {
-        match self.layout {
-            L2Layout::Standard => {
-                Mapping::standard(L2Entry::from_bits(self.words[index].load(Ordering::Acquire)))
-            }
-            L2Layout::Extended => self.get_pair(index),
-        }
-    }
-
-    fn get_pair(&self, index: usize) -> Mapping {
-        loop {
-            let before = self.changes.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                let pair = self.load_pair(index);
-                // The words are read before the count is looked at again.
-                fence(Ordering::Acquire);
-                if self.changes.load(Ordering::Relaxed) == before {
-                    return pair;
-                }
-            }
-            crate::sync::spin_loop();
-        }
-    }
-
-    fn load_pair(&self, index: usize) -> Mapping {
-        let entry = self.words[index * 2].load(Ordering::Relaxed);
-        let bitmap = self.words[index * 2 + 1].load(Ordering::Relaxed);
-        Mapping::extended(L2Entry::from_bits(entry), L2Bitmap::from_bits(bitmap))
-    }
-
-    fn set(&self, index: usize, mapping: Mapping) {
-        match self.layout {
-            L2Layout::Standard => {
-                self.words[index].store(mapping.entry.bits(), Ordering::Release);
-            }
-            L2Layout::Extended => {
-                let _changing = self.lock_changing();
-                let before = self.changes.load(Ordering::Relaxed);
-                self.changes.store(before.wrapping_add(1), Ordering::Relaxed);
-                // Nobody sees a word of the new pair without seeing the odd count.
-                fence(Ordering::Release);
-                self.words[index * 2].store(mapping.entry.bits(), Ordering::Relaxed);
-                self.words[index * 2 + 1].store(mapping.bitmap.bits(), Ordering::Relaxed);
-                self.changes.store(before.wrapping_add(2), Ordering::Release);
-            }
-        }
-    }
-
-    /// The slice as it stands on disk. Each entry is whole; others may change meanwhile.
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let _changing = self.lock_changing();
-        self.words.iter().flat_map(|word| word.load(Ordering::Acquire).to_be_bytes()).collect()
-    }
-
-    fn lock_changing(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_free(slice: &Arc<Self>) -> bool {
-        // The cache holds one; others can only be made under the shard's lock.
-        let unheld = Arc::strong_count(slice) == 1;
-        // What the last holder did before letting go is seen from here on: counting alone does not
-        // promise that.
-        fence(Ordering::Acquire);
-        unheld && !slice.dirty.load(Ordering::Acquire)
-    }
-}
-
 impl SliceCache {
-    pub(crate) fn new(budget_bytes: u64, slice_bytes: u64) -> Self {
+    /// `disk_slices` is how many slices map the whole disk.
+    pub(crate) fn new(budget_bytes: u64, slice_bytes: u64, disk_slices: u64) -> Self {
         let slices = budget_bytes / slice_bytes.max(1);
         let per_shard = usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
-        Self { shards: Default::default(), dirty: Mutex::default(), slices_per_shard: per_shard }
+        let places = if disk_slices <= slices { disk_slices } else { 0 };
+        Self {
+            whole_disk: (0..places).map(|_| OnceLock::new()).collect(),
+            shards: Default::default(),
+            dirty: Mutex::default(),
+            dirty_count: AtomicUsize::new(0),
+            slices_per_shard: per_shard,
+        }
     }
 
-    /// The slice, if it is in memory.
+    /// The slice to look at, if it is in memory.
+    #[inline]
+    pub(crate) fn look(&self, number: SliceNumber) -> Option<SliceRef<'_>> {
+        match self.place(number) {
+            Some(place) => place.get().map(|slice| SliceRef::Lent(slice)),
+            None => self.get(number).ok().map(SliceRef::Held),
+        }
+    }
+
+    /// The place of a slice that has one of its own.
+    #[inline]
+    fn place(&self, number: SliceNumber) -> Option<&OnceLock<Arc<Slice>>> {
+        self.whole_disk.get(usize::try_from(number).ok()?)
+    }
+
+    /// The slice to hold, if it is in memory.
     pub(crate) fn get(&self, number: SliceNumber) -> Result<Arc<Slice>, LoadTicket> {
+        if let Some(place) = self.place(number) {
+            return place.get().map(Arc::clone).ok_or(LoadTicket(0));
+        }
         let shard = self.read(number);
         match shard.slices.get(&number) {
             Some(slice) => {
@@ -179,6 +136,10 @@ impl SliceCache {
         slice: Slice,
         ticket: LoadTicket,
     ) -> Option<Arc<Slice>> {
+        if let Some(place) = self.place(number) {
+            // Nothing is evicted here: who came first read what the disk says.
+            return Some(Arc::clone(place.get_or_init(|| Arc::new(slice))));
+        }
         let mut shard = self.write(number);
         if let Some(slice) = shard.slices.get(&number) {
             return Some(Arc::clone(slice));
@@ -213,13 +174,18 @@ impl SliceCache {
         let mut list = self.lock_dirty();
         if !slice.dirty.swap(true, Ordering::AcqRel) {
             list.push(number);
+            self.dirty_count.store(list.len(), Ordering::Relaxed);
         }
     }
 
     /// Takes the changed slices to write them. A change that comes later marks its slice dirty
     /// again.
     pub(crate) fn take_dirty(&self) -> DirtySlices<'_> {
-        let mut numbers = std::mem::take(&mut *self.lock_dirty());
+        let mut numbers = {
+            let mut list = self.lock_dirty();
+            self.dirty_count.store(0, Ordering::Relaxed);
+            std::mem::take(&mut *list)
+        };
         numbers.sort_unstable();
         let mut taken = DirtySlices { cache: self, held: Vec::new(), copies: Vec::new() };
         for number in numbers {
@@ -237,8 +203,9 @@ impl SliceCache {
         let read = |shard: &RwLock<Shard>| {
             shard.read().unwrap_or_else(PoisonError::into_inner).slices.len()
         };
-        let slices = self.shards.iter().map(|shard| read(shard)).sum();
-        (slices, self.lock_dirty().len())
+        let in_shards: usize = self.shards.iter().map(|shard| read(shard)).sum();
+        let in_places = self.whole_disk.iter().filter(|place| place.get().is_some()).count();
+        (in_shards + in_places, self.lock_dirty().len())
     }
 
     /// Goes back to the budget where dirty slices have led beyond it.
@@ -255,11 +222,14 @@ impl SliceCache {
 
     /// Whether so much is dirty that eviction will soon find nothing to evict.
     pub(crate) fn wants_flush(&self) -> bool {
-        self.lock_dirty().len() >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
+        let dirty = self.dirty_count.load(Ordering::Relaxed);
+        dirty >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
     }
 
     /// Forgets every slice from `first` on: its table is no more. None of them is dirty or held.
     pub(crate) fn forget_from(&mut self, first: SliceNumber) {
+        let kept = usize::try_from(first).unwrap_or(usize::MAX).min(self.whole_disk.len());
+        self.whole_disk[kept..].iter_mut().for_each(|place| *place = OnceLock::new());
         for shard in &mut self.shards {
             let shard = shard.get_mut().unwrap_or_else(PoisonError::into_inner);
             shard.slices.retain(|number, _| *number < first);
@@ -330,6 +300,8 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use qcow2_format::{L2Entry, L2Layout};
+
     use super::*;
 
     fn slice(value: u64) -> Slice {
@@ -349,7 +321,7 @@ mod tests {
 
     #[test]
     fn dirty_slices_survive_any_pressure() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         let first = load(&cache, 0, 0);
         cache.publish(0, &first, 3, entry(77));
         drop(first);
@@ -366,7 +338,7 @@ mod tests {
 
     #[test]
     fn slices_on_their_way_to_the_disk_stay_in_memory() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         cache.publish(0, &load(&cache, 0, 0), 3, entry(77));
         let pressure = || (1..100).for_each(|number| drop(load(&cache, number * 16, number)));
         let dirty = cache.take_dirty();
@@ -386,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_budget_bounds_clean_slices() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         for number in 0..1000 {
             load(&cache, number * SHARDS as u64, number);
         }
@@ -395,7 +367,7 @@ mod tests {
 
     #[test]
     fn dirty_slices_beyond_the_budget_go_when_they_are_written() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         for shard in 0..SHARDS as u64 {
             // All in one shard, more than it may keep.
             for number in 0..20 {
@@ -409,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_loader_that_was_overtaken_reads_again() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         let ticket = cache.get(0).unwrap_err();
         // Meanwhile the slice is loaded, and evicted by others.
         load(&cache, 0, 1);
@@ -421,8 +393,33 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_for_the_whole_disk_keeps_every_slice_in_its_place() {
+        let mut cache = SliceCache::new(100 * 64, 64, 100);
+        for number in 0..100 {
+            load(&cache, number, number);
+        }
+        assert!((0..100).all(|number| matches!(cache.look(number), Some(SliceRef::Lent(_)))));
+        assert_eq!(cache.look(7).unwrap().get(0), entry(7));
+        assert_eq!(load(&cache, 7, 99).get(0), entry(7), "who came first is right");
+        // What the disk has been grown by is found, too.
+        assert!(cache.look(100).is_none());
+        load(&cache, 100, 5);
+        assert!(matches!(cache.look(100), Some(SliceRef::Held(_))));
+        cache.publish(3, &load(&cache, 3, 0), 1, entry(77));
+        let dirty = cache.take_dirty();
+        assert_eq!(dirty.copies()[0].0, 3);
+        dirty.are_written();
+        cache.forget_from(50);
+        assert!(cache.look(49).is_some() && cache.look(50).is_none() && cache.look(100).is_none());
+        // One slice more than the budget has room for.
+        let cache = SliceCache::new(100 * 64, 64, 101);
+        load(&cache, 0, 0);
+        assert!(matches!(cache.look(0), Some(SliceRef::Held(_))));
+    }
+
+    #[test]
     fn no_change_is_published_before_a_flush_would_find_it() {
-        let cache = SliceCache::new(0, 64);
+        let cache = SliceCache::new(0, 64, u64::MAX);
         let slice = load(&cache, 0, 0);
         let let_others_run = || std::thread::sleep(std::time::Duration::from_millis(50));
         std::thread::scope(|scope| {
@@ -443,31 +440,5 @@ mod tests {
             [[0, 0, 0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0, 0, 2]].concat()
         );
         dirty.are_written();
-    }
-
-    #[test]
-    fn an_extended_entry_is_seen_whole() {
-        let slice = Slice::new(L2Layout::Extended, std::iter::repeat_n(0, 16));
-        std::thread::scope(|scope| {
-            for part in 0..2 {
-                let slice = &slice;
-                scope.spawn(move || {
-                    for value in (0..20_000).map(|value| value * 2 + part) {
-                        let bitmap = L2Bitmap::from_bits(!value);
-                        slice.set(3, Mapping::extended(L2Entry::from_bits(value), bitmap));
-                    }
-                });
-            }
-            scope.spawn(|| {
-                for _ in 0..20_000 {
-                    let seen = slice.get(3);
-                    let (entry, bitmap) = (seen.entry.bits(), seen.bitmap.bits());
-                    assert!(entry == 0 && bitmap == 0 || entry == !bitmap, "{seen:?}");
-                    let bytes = slice.bytes();
-                    let word = |at| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
-                    assert!(word(48) == 0 && word(56) == 0 || word(48) == !word(56));
-                }
-            });
-        });
     }
 }

@@ -1,6 +1,8 @@
 //! Guest offset to L2 entry: the walk through L1 table and slice cache, with the disk reads it
 //! needs.
 
+use std::ops::ControlFlow;
+
 use block_io::StorageExt;
 use cluster_map::{ClusterType, Mapping, Run, RunKind, Runs, SubclusterType, Subclusters};
 use qcow2_format::{GuestOffset, HostOffset, L1Entry};
@@ -29,9 +31,9 @@ impl Image {
     pub fn plan_read(&self, offset: u64, len: u64) -> Result<ReadPlan> {
         self.check_range(offset, len)?;
         let mut runs = Runs::new();
-        self.walk(offset, len, |run| {
-            runs.push(run);
-            true
+        self.walk_runs(offset, len, |run| {
+            runs.push(*run);
+            Ok(ControlFlow::Continue(()))
         })?;
         Ok(ReadPlan { guest: GuestOffset::new(offset), len, runs })
     }
@@ -44,46 +46,56 @@ impl Image {
     pub fn first_run(&self, offset: u64, len: u64) -> Result<Option<Run>> {
         self.check_range(offset, len)?;
         let mut first: Option<Run> = None;
-        self.walk(offset, len, |run| match &mut first {
-            None => {
-                first = Some(run);
-                true
-            }
-            Some(first) if first.kind.continues(first.len, run.kind) => {
-                first.len += run.len;
-                true
-            }
-            Some(_) => false,
+        self.walk_runs(offset, len, |run| {
+            first = Some(*run);
+            Ok(ControlFlow::Break(()))
         })?;
         Ok(first)
     }
 
-    /// Shows a range to `visit` piece by piece, until it has seen enough.
-    fn walk(&self, offset: u64, len: u64, mut visit: impl FnMut(Run) -> bool) -> Result<()> {
+    /// Shows a range to `visit` run by run, each as long as it goes, until it has seen enough.
+    pub(crate) fn walk_runs(
+        &self,
+        offset: u64,
+        len: u64,
+        mut visit: impl FnMut(&Run) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
         let (mut at, end) = (offset, offset.saturating_add(len));
-        let mut slice: Option<(SliceNumber, Option<Arc<Slice>>)> = None;
+        let mut last: Option<Run> = None;
         while at < end {
-            let guest = GuestOffset::new(at);
-            let place = self.slice_place(guest);
-            let held = match slice.take() {
-                Some((number, held)) if number == place.number => held,
-                _ => self.slice_if_any(guest)?,
-            };
-            let run = match &held {
+            let run = self.piece_at(at, end)?;
+            at += run.len;
+            match &mut last {
+                Some(last) if last.kind.continues(last.len, run.kind) => last.len += run.len,
+                Some(whole) => {
+                    if visit(whole)?.is_break() {
+                        return Ok(());
+                    }
+                    *whole = run;
+                }
+                None => last = Some(run),
+            }
+        }
+        last.map_or(Ok(()), |whole| visit(&whole).map(drop))
+    }
+
+    /// What one entry says about the bytes from `at` on, up to `end` or as far as it says the same.
+    #[inline]
+    fn piece_at(&self, at: u64, end: u64) -> Result<Run> {
+        let guest = GuestOffset::new(at);
+        let place = self.slice_place(guest);
+        let mapping = match self.slices.look(place.number) {
+            Some(slice) => slice.get(place.index),
+            None => match self.slice_if_any(guest)? {
+                Some(slice) => slice.get(place.index),
                 // No L2 table: the whole range it would map is below.
                 None => {
                     let len = self.to_table_end(at).min(end - at);
-                    Run { guest, len, kind: RunKind::Below { reserved: None } }
+                    return Ok(Run { guest, len, kind: RunKind::Below { reserved: None } });
                 }
-                Some(table) => self.run_at(at, end, table.get(place.index))?,
-            };
-            if !visit(run) {
-                break;
-            }
-            at += run.len;
-            slice = Some((place.number, held));
-        }
-        Ok(())
+            },
+        };
+        self.run_at(at, end, mapping)
     }
 
     /// What the entry of the cluster around guest byte `at` says about the bytes from there on,
@@ -111,6 +123,9 @@ impl Image {
     /// The L2 entry that maps a guest offset; unallocated where there is no L2 table.
     pub(crate) fn mapping(&self, guest: GuestOffset) -> Result<Mapping> {
         let place = self.slice_place(guest);
+        if let Some(slice) = self.slices.look(place.number) {
+            return Ok(slice.get(place.index));
+        }
         let slice = self.slice_if_any(guest)?;
         Ok(slice.map_or(Mapping::UNALLOCATED, |slice| slice.get(place.index)))
     }
@@ -125,10 +140,15 @@ impl Image {
         })
     }
 
+    #[inline]
     pub(crate) fn slice_place(&self, guest: GuestOffset) -> SlicePlace {
         let cluster = guest.get() >> self.geometry().cluster_bits().get();
-        let index = cluster % self.slice_entries;
-        SlicePlace { number: cluster / self.slice_entries, index: index as usize }
+        let number = cluster >> self.slice_entry_bits;
+        SlicePlace { number, index: (cluster - (number << self.slice_entry_bits)) as usize }
+    }
+
+    pub(crate) fn slice_bytes(&self) -> u64 {
+        self.geometry().l2_entry_bytes() << self.slice_entry_bits
     }
 
     /// Guest bytes from `at` to the end of what its L2 table maps.
@@ -161,12 +181,12 @@ impl Image {
 
     /// Where a slice lies on disk; `None` when there is no L2 table.
     pub(crate) fn slice_offset(&self, number: SliceNumber) -> Result<Option<HostOffset>> {
-        let per_table = self.geometry().l2_entry_count() / self.slice_entries;
+        let per_table = self.geometry().l2_entry_count() >> self.slice_entry_bits;
         let l1_index = number / per_table;
         let Some(table) = self.l2_table_offset(l1_index, self.l1.get(l1_index))? else {
             return Ok(None);
         };
-        let skip = (number % per_table) * self.slice_entries * self.geometry().l2_entry_bytes();
+        let skip = (number % per_table) * self.slice_bytes();
         Ok(table.checked_add(skip))
     }
 
@@ -186,8 +206,7 @@ impl Image {
     }
 
     fn load_slice(&self, number: SliceNumber, at: HostOffset) -> Result<Slice> {
-        let bytes = self.slice_entries * self.geometry().l2_entry_bytes();
-        let mut buf = vec![0; bytes as usize];
+        let mut buf = vec![0; self.slice_bytes() as usize];
         let read = self
             .storage
             .read_zero_filled(at.get(), &mut buf)
@@ -208,7 +227,7 @@ impl Image {
         if found.get() < self.storage.len().map_err(Error::storage(Purpose::Length))? {
             return Ok(());
         }
-        let index = number / (geometry.l2_entry_count() / self.slice_entries);
+        let index = number / (geometry.l2_entry_count() >> self.slice_entry_bits);
         let allowed = "an offset inside the file";
         Err(Error::Misplaced { table: "L1 table", index, found, allowed })
     }

@@ -13,8 +13,8 @@ pub(crate) use begin::Touched;
 pub use pending::PendingWrite;
 pub(crate) use pending::referenced;
 
-use crate::error::Result;
-use crate::image::Image;
+use crate::error::{Error, Purpose, Result};
+use crate::image::{Image, Writer};
 
 /// Most guest bytes that one plan covers when a long write is cut into pieces: bounds the memory
 /// of a plan and how long its clusters stay in flight.
@@ -32,7 +32,10 @@ impl Image {
     /// everything else is unchanged.
     pub fn write_at(&self, offset: u64, buf: &[u8]) -> Result<()> {
         self.check_range(offset, buf.len() as u64)?;
-        self.writer()?;
+        let writer = self.writer()?;
+        if self.overwrite_in_cluster(writer, offset, buf)? {
+            return Ok(());
+        }
         let mut at = offset;
         let mut rest = buf;
         while !rest.is_empty() {
@@ -46,5 +49,22 @@ impl Image {
             rest = tail;
         }
         Ok(())
+    }
+
+    /// The most frequent write, a small one where this image has its own cluster already, without a
+    /// plan. Returns whether it was one.
+    fn overwrite_in_cluster(&self, writer: &Writer, offset: u64, buf: &[u8]) -> Result<bool> {
+        if self.keeps_a_raw_image() {
+            return Ok(false);
+        }
+        let _pin = self.pins.pin();
+        let place = self.place_in_cluster(writer, offset, buf.len() as u64);
+        let Some(host) = self.marking(place)? else { return Ok(false) };
+        let written = self.data_storage().write_at(host.get(), buf);
+        written.map_err(Error::storage(Purpose::Data))?;
+        self.note_data_written();
+        // Given up meanwhile? Then nobody may believe that this can still be flushed.
+        self.writer()?;
+        Ok(true)
     }
 }

@@ -71,23 +71,15 @@ impl Image {
     ) -> Result<Option<PendingWrite<'i>>> {
         self.check_range(offset, len)?;
         let writer = self.writer()?;
-        self.relieve()?;
-        let pin = self.pins.pin();
-        let mut pending = PendingWrite {
-            image: self,
-            writer,
-            plan: WritePlan { guest: GuestOffset::new(offset), len, runs: SmallVec::new() },
-            reserved: SmallVec::new(),
-            slices: SmallVec::new(),
-            _in_flight: None,
-            _pin: pin,
-        };
-        if (len == 0 || !self.keeps_a_raw_image())
-            && let Some(runs) = self.plan_in_place(writer, offset, len)?
-        {
-            pending.plan.runs = runs;
-            return Ok(Some(pending));
+        if len == 0 || !self.keeps_a_raw_image() {
+            let mut pending = self.pending_write(writer, offset, len);
+            if let Some(runs) = self.plan_in_place(writer, offset, len)? {
+                pending.plan.runs = runs;
+                return Ok(Some(pending));
+            }
         }
+        self.relieve()?;
+        let mut pending = self.pending_write(writer, offset, len);
         let geometry = self.geometry();
         let start = geometry.cluster_start(offset);
         let end = geometry.cluster_start(offset + len - 1) + geometry.cluster_bytes();
@@ -95,6 +87,39 @@ impl Image {
         pending._in_flight = Some(held);
         self.plan_allocating(&mut pending)?;
         Ok(Some(pending))
+    }
+
+    /// A write that holds nothing yet but its pin: what is looked up from now on stays protected.
+    fn pending_write<'i>(&'i self, writer: &'i Writer, offset: u64, len: u64) -> PendingWrite<'i> {
+        PendingWrite {
+            image: self,
+            writer,
+            plan: WritePlan { guest: GuestOffset::new(offset), len, runs: SmallVec::new() },
+            reserved: SmallVec::new(),
+            slices: SmallVec::new(),
+            _in_flight: None,
+            _pin: self.pins.pin(),
+        }
+    }
+
+    /// Where to write a range that lies in one cluster which this image owns; `None` otherwise.
+    /// The caller has a pin.
+    pub(super) fn place_in_cluster(
+        &self,
+        writer: &Writer,
+        offset: u64,
+        len: u64,
+    ) -> Result<Option<HostOffset>> {
+        let cluster = self.geometry().cluster_start(offset);
+        let touched = Touched { cluster, start: offset, end: offset + len };
+        if len == 0 || touched.end - cluster > self.geometry().cluster_bytes() {
+            return Ok(None);
+        }
+        let mapping = self.mapping(GuestOffset::new(cluster))?;
+        match self.decide(touched, mapping)? {
+            WriteDecision::InPlace { host } => Ok(Some(self.guarded(writer, host, touched)?.host)),
+            WriteDecision::NewCluster(_) => Ok(None),
+        }
     }
 
     /// The whole range as in-place runs, or `None` as soon as one cluster is not.
