@@ -7,6 +7,8 @@
 //! entry that is not counted; the other rules hold as ever.
 //! Flushes that come while one is under way share the next one.
 
+#[cfg(test)]
+pub(crate) mod broken;
 mod plan;
 mod queue;
 
@@ -128,6 +130,8 @@ impl Image {
         // be counted down first, then entries (which no longer point at them), then counts
         // (which cover every entry gathered before).
         let unpublished = writer.allocator.take_unpublished();
+        #[cfg(test)]
+        let unpublished = broken::counted_down(self, writer, unpublished)?;
         let holes = self.take_data_holes();
         let slices = self.slices.take_dirty();
         let with_counts = extent == Extent::Everything || writer.counts_are_due();
@@ -135,6 +139,8 @@ impl Image {
         let mut features = writer.marks.lock();
         let mark = (!with_counts).then(|| Marks::dirty_mark(*features)).flatten();
         let plan = self.collect(writer, unpublished, &slices, with_counts, mark)?;
+        #[cfg(test)]
+        let plan = broken::rearranged(plan);
         if plan.marks_dirty() {
             // Before it is written: should a later stage fail, a mark of damage must not undo it.
             *features = features.with(IncompatibleFeatures::DIRTY);
@@ -190,6 +196,11 @@ impl Image {
     }
 
     fn write_stages(&self, writer: &Writer, plan: &FlushPlan) -> Result<()> {
+        #[cfg(test)]
+        if broken::is(broken::Broken::DataFileLast) {
+            plan.stages().iter().try_for_each(|stage| self.write_stage(writer, stage))?;
+            return self.sync_data_file();
+        }
         self.sync_data_file()?;
         plan.stages().iter().try_for_each(|stage| self.write_stage(writer, stage))
     }

@@ -80,6 +80,12 @@ impl FlushPlan {
         &self.stages
     }
 
+    /// The stages, to be brought into a wrong order.
+    #[cfg(test)]
+    pub(super) const fn stages_mut(&mut self) -> &mut Vec<FlushStage> {
+        &mut self.stages
+    }
+
     /// Host clusters that lost a reference by the entries of this flush; they are counted down
     /// after the last barrier.
     #[must_use]

@@ -416,6 +416,8 @@ impl Image {
     /// Flushes when so much waits for a flush that memory would grow.
     pub(crate) fn relieve(&self) -> Result<()> {
         let writer = self.writer()?;
+        #[cfg(test)]
+        crate::flush::broken::free_at_once(self, writer)?;
         let holes_wait = || self.data_file.as_ref().is_some_and(DataFile::wants_flush);
         if self.slices.wants_flush() || writer.allocator.wants_flush() || holes_wait() {
             self.flush()?;
