@@ -99,3 +99,24 @@ fn levels_that_are_not_offered_are_refused() {
         assert!(matches!(refused, Err(Error::Option { name: "compression level", .. })));
     }
 }
+
+/// What does not get smaller, again and again with one compressor, and then something that does.
+#[test]
+fn clusters_of_noise_do_not_pile_up() {
+    for compression in [CompressionType::Deflate, CompressionType::Zstd] {
+        for (bits, count) in [(9, 400), (12, 200), (14, 60), (16, 30)] {
+            for level in [None, Some(2), Some(9)] {
+                let mut compressor = Compressor::with_level(compression, 1 << bits, level).unwrap();
+                let mut rng = Rng::new(bits);
+                for _ in 0..count {
+                    let mut noise = vec![0; 1 << bits];
+                    rng.fill(&mut noise);
+                    assert_eq!(compressor.compress(&noise), None);
+                }
+                let blob = compressor.compress(&vec![7; 1 << bits]).unwrap().to_vec();
+                let mut fresh = Compressor::with_level(compression, 1 << bits, level).unwrap();
+                assert_eq!(fresh.compress(&vec![7; 1 << bits]), Some(&blob[..]), "{bits} bits");
+            }
+        }
+    }
+}

@@ -24,20 +24,37 @@ pub(crate) fn inflate(compressed: &[u8], cluster: &mut [u8]) -> Result<(), Decom
 
 /// A compressor for clusters, used again and again.
 #[derive(Debug)]
-pub(crate) struct Deflater(Compress);
+pub(crate) struct Deflater {
+    stream: Compress,
+    level: u32,
+    /// Room for any stream, also one that is longer than its cluster.
+    stream_bytes: Vec<u8>,
+}
 
 impl Deflater {
     pub(crate) fn new(level: u32) -> Self {
-        Self(Compress::new_with_window_bits(Compression::new(level), false, WINDOW_BITS))
+        Self { stream: stream(level), level, stream_bytes: Vec::new() }
     }
 
     /// Compresses a cluster into `blob`; `None` when it does not fit.
+    ///
+    /// The library never gets too little room: what it could not put out it still has after a reset,
+    /// and a few such clusters later it stops with a panic.
     pub(crate) fn deflate(&mut self, cluster: &[u8], blob: &mut [u8]) -> Option<usize> {
-        self.0.reset();
-        // Anything but the end of the stream means that the room was not enough.
-        match self.0.compress(cluster, blob, FlushCompress::Finish) {
-            Ok(Status::StreamEnd) => usize::try_from(self.0.total_out()).ok(),
-            _ => None,
+        // At worst nine bits for each byte, or a block of stored bytes with its head.
+        self.stream_bytes.resize(cluster.len() + cluster.len() / 8 + 128, 0);
+        self.stream.reset();
+        let done = self.stream.compress(cluster, &mut self.stream_bytes, FlushCompress::Finish);
+        if !matches!(done, Ok(Status::StreamEnd)) {
+            self.stream = stream(self.level);
+            return None;
         }
+        let len = usize::try_from(self.stream.total_out()).ok()?;
+        blob.get_mut(..len)?.copy_from_slice(self.stream_bytes.get(..len)?);
+        Some(len)
     }
+}
+
+fn stream(level: u32) -> Compress {
+    Compress::new_with_window_bits(Compression::new(level), false, WINDOW_BITS)
 }
