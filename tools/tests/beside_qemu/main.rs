@@ -11,6 +11,7 @@ mod info;
 mod io;
 mod map;
 mod new_verbs;
+mod no_space;
 mod pair;
 mod refusal;
 mod resize;
