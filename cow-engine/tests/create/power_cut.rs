@@ -6,7 +6,7 @@ use cow_engine::{
     create_with_data_file,
 };
 use qcow2_format::{ClusterBits, MAGIC};
-use testkit::{CallSet, CrashPlan, CrashStorage, Fault, FaultStorage};
+use testkit::{Arrives, CallSet, CrashPlan, CrashStorage, Fault, FaultStorage};
 
 /// Preallocated, and with a header that fills more than one sector.
 fn options() -> CreateOptions {
@@ -56,14 +56,20 @@ fn a_host_that_fails_leaves_no_image() {
     let mut options = options();
     options.backing = None;
     options.preallocation = Preallocation::Falloc;
-    for external in [false, true] {
+    let ways: [fn(u64) -> Fault; 4] = [
+        |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS),
+        |nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting(),
+        |nth| Fault::nth(nth, CallSet::CHANGES).no_space().arriving(Arrives::AllButSector),
+        |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS).arriving(Arrives::Everything),
+    ];
+    for (external, way) in [false, true].into_iter().flat_map(|one| ways.map(|way| (one, way))) {
         if external {
             options.data_file = Some(DataFileReference { name: "data".into(), raw: true });
         }
         let mut failing = 1;
         loop {
             let (image, data) = [(); 2].map(|()| FaultStorage::new(MemoryStorage::new())).into();
-            image.arm(Fault::nth(failing, CallSet::CHANGES_AND_SYNCS));
+            image.arm(way(failing));
             let made = match external {
                 true => create_with_data_file(&image, &data, &options),
                 false => create(&image, &options),
@@ -73,7 +79,7 @@ fn a_host_that_fails_leaves_no_image() {
                 assert_eq!(image.fired(), 0);
                 break;
             }
-            // Only when the very last sync fails the header is there, and then all of it.
+            // Only when the very last write or sync fails the header is there, and then all of it.
             let is_image = header.starts_with(&MAGIC.to_be_bytes());
             assert!(!is_image || header == bytes(&whole(&options)), "call {failing}");
             failing += 1;
