@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::failure::Outcome;
-use crate::{clippy, docs, environment, fixtures, fmt, layers, package, test, tidy};
+use crate::{clippy, docs, environment, fixtures, fmt, layers, models, package, test, tidy};
 
 /// Name as printed, and what runs.
 type Stage = (&'static str, fn() -> Outcome);
@@ -18,6 +18,7 @@ const STAGES: &[Stage] = &[
     ("clippy", || clippy::run(&[])),
     ("docs", || docs::run(&[])),
     ("fixtures --check", || fixtures::run(&["--check".to_owned()])),
+    ("models", || models::run(&[])),
     ("package", || package::run(&[])),
     ("test", || test::run(&[])),
 ];

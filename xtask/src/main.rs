@@ -15,6 +15,7 @@ mod fixtures;
 mod fmt;
 mod fuzz;
 mod layers;
+mod models;
 mod package;
 mod soak;
 mod test;
@@ -62,6 +63,11 @@ const TASKS: &[Task] = &[
         name: "fixtures",
         run: fixtures::run,
         sentence: "make every committed image again; `--check` compares instead",
+    },
+    Task {
+        name: "models",
+        run: models::run,
+        sentence: "interleavings of threads: `--seconds N` for each model, `NAME`",
     },
     Task { name: "package", run: package::run, sentence: "each published crate packs and builds" },
     Task { name: "doctest", run: doctest::run, sentence: "the examples in the documentation" },

@@ -41,7 +41,7 @@ fn check(switches: usize, model: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn an_extended_entry_is_seen_whole() {
     check(3, || {
-        let cache = Shared::new(SliceCache::new(0, BYTES));
+        let cache = Shared::new(SliceCache::new(0, BYTES, u64::MAX));
         let slice = load(&cache, 0, L2Layout::Extended);
         let writer = {
             let (cache, slice) = (Shared::clone(&cache), slice.clone());
@@ -65,7 +65,7 @@ fn an_extended_entry_is_seen_whole() {
 #[test]
 fn a_copy_for_the_disk_has_whole_entries() {
     check(3, || {
-        let cache = Shared::new(SliceCache::new(0, BYTES));
+        let cache = Shared::new(SliceCache::new(0, BYTES, u64::MAX));
         let slice = load(&cache, 0, L2Layout::Extended);
         let writer = {
             let (cache, slice) = (Shared::clone(&cache), slice.clone());
@@ -82,7 +82,7 @@ fn a_copy_for_the_disk_has_whole_entries() {
 fn an_entry_brings_along_what_was_written_before_it() {
     use crate::sync::atomic::{AtomicU64, Ordering};
     check(3, || {
-        let cache = Shared::new(SliceCache::new(0, BYTES));
+        let cache = Shared::new(SliceCache::new(0, BYTES, u64::MAX));
         let slice = load(&cache, 0, L2Layout::Extended);
         let data = Shared::new(AtomicU64::new(0));
         let writer = {
@@ -103,7 +103,7 @@ fn an_entry_brings_along_what_was_written_before_it() {
 #[test]
 fn a_slice_that_was_changed_is_not_evicted() {
     check(2, || {
-        let cache = Shared::new(SliceCache::new(0, BYTES));
+        let cache = Shared::new(SliceCache::new(0, BYTES, u64::MAX));
         // Full, and nothing is remembered as used.
         for number in 0..4 {
             drop(load(&cache, number * 2, L2Layout::Standard));
@@ -129,7 +129,7 @@ fn a_slice_that_was_changed_is_not_evicted() {
 #[test]
 fn a_flush_finds_what_was_published() {
     check(2, || {
-        let cache = Shared::new(SliceCache::new(0, BYTES));
+        let cache = Shared::new(SliceCache::new(0, BYTES, u64::MAX));
         let slice = load(&cache, 0, L2Layout::Standard);
         let writer = {
             let (cache, slice) = (Shared::clone(&cache), slice.clone());

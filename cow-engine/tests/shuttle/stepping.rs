@@ -13,8 +13,8 @@ use shuttle::thread::yield_now;
 #[derive(Debug)]
 pub(crate) struct Stepping {
     now: MemoryStorage,
-    /// What was there when the last sync that has ended began.
-    durable: Mutex<MemoryStorage>,
+    /// What was there when each sync that has ended began, after what was there at first.
+    durable: Mutex<Vec<MemoryStorage>>,
     /// Changes and syncs until one fails.
     until_failure: AtomicU64,
 }
@@ -23,7 +23,7 @@ impl Stepping {
     pub(crate) fn new(start: &MemoryStorage) -> Self {
         Self {
             now: start.clone(),
-            durable: Mutex::new(start.clone()),
+            durable: Mutex::new(vec![start.clone()]),
             until_failure: AtomicU64::new(u64::MAX),
         }
     }
@@ -33,9 +33,15 @@ impl Stepping {
         self.now.clone()
     }
 
-    /// The file after a power cut that takes everything that was not synced.
-    pub(crate) fn durable(&self) -> MemoryStorage {
+    /// The file as it would be after power cuts that take all that was not synced: one for each sync
+    /// so far, and one before the first.
+    pub(crate) fn durable(&self) -> Vec<MemoryStorage> {
         self.durable.lock().unwrap().clone()
+    }
+
+    /// The last of these.
+    pub(crate) fn last_durable(&self) -> MemoryStorage {
+        self.durable.lock().unwrap().last().unwrap().clone()
     }
 
     /// From now on a change or sync fails: the one after so many others.
@@ -114,7 +120,7 @@ impl Storage for Stepping {
         self.change(Operation::Sync, || {
             let begun = self.now.clone();
             wait();
-            *self.durable.lock().unwrap() = begun;
+            self.durable.lock().unwrap().push(begun);
             Ok(())
         })
     }

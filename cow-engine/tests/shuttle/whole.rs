@@ -25,6 +25,11 @@ fn pairs_over() -> Start {
     over(Kind::standard(6 * 1024, 10))
 }
 
+/// The same with a place in memory for every table.
+fn pairs_over_cached() -> Start {
+    over(Kind { l2_cache_bytes: 1 << 20, ..Kind::standard(6 * 1024, 10) })
+}
+
 fn over(kind: Kind) -> Start {
     const BELOW: u64 = 1 << 40;
     let mut start = Start::new(kind);
@@ -53,7 +58,7 @@ fn two_first_writers_of_one_cluster() {
         },
     ];
     model(pairs, nothing, THREADS);
-    model(pairs_over, nothing, THREADS);
+    model(pairs_over_cached, nothing, THREADS);
 }
 
 #[test]
@@ -94,7 +99,7 @@ fn ce_3_what_is_in_use_is_not_handed_out_again() {
         world.flush();
     }
     model(pairs, half, THREADS);
-    model(pairs_over, half, THREADS);
+    model(pairs_over_cached, half, THREADS);
     model(|| Start::new(Kind::standard(6 * 1024, 10).lazy()), half, THREADS);
 }
 
@@ -375,6 +380,7 @@ fn anything_at_once() {
     for start in [
         sectors_of_clusters,
         pairs_over,
+        pairs_over_cached,
         || over(Kind::standard(6 * 1024, 10).lazy()),
         || over(Kind::standard(6 * 1024, 10).with_data(Data::Outside)),
         || Start::new(Kind::standard(6 * 1024, 10).with_data(Data::Raw)),

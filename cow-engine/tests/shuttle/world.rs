@@ -19,8 +19,8 @@ pub(crate) struct World {
     media: Media<Stepping>,
     backing: Option<Arc<dyn Backing>>,
     chronicle: Chronicle,
-    /// When a flush began, and what was durable when it had ended.
-    flushed: Mutex<Vec<(u64, Media<MemoryStorage>)>>,
+    /// When a flush began, how many syncs had ended when it had, and what was durable then.
+    flushed: Mutex<Vec<(u64, usize, Media<MemoryStorage>)>>,
     /// Clusters that nobody but the model knows of.
     leaks: u64,
 }
@@ -156,8 +156,9 @@ impl World {
     pub(crate) fn try_flush(&self) -> Result<(), Error> {
         let begun = self.chronicle.now();
         self.image.flush()?;
-        let durable = self.media.wrapped(|file| file.durable());
-        self.flushed.lock().unwrap().push((begun, durable));
+        let syncs = self.media.image.durable().len() - 1;
+        let durable = self.media.wrapped(|file| file.last_durable());
+        self.flushed.lock().unwrap().push((begun, syncs, durable));
         Ok(())
     }
 
@@ -170,14 +171,29 @@ impl World {
         self.media.image.fail_after(calls);
     }
 
+    /// A power cut right after a sync leaves an image that is right, and shows what was promised.
+    fn judge_power_cuts(&self) {
+        let flushed = self.flushed.lock().unwrap();
+        for (begun, _, durable) in flushed.iter() {
+            self.chronicle.check(0, &reopened(durable, &self.backing), *begun);
+        }
+        for (syncs, image) in self.media.image.durable().into_iter().enumerate() {
+            assert_no_loss(&image, "after a sync");
+            let promises = flushed.iter().filter(|(_, ended, _)| *ended <= syncs);
+            if let Some(begun) = promises.map(|(begun, ..)| *begun).max()
+                && self.media.data.is_none()
+            {
+                let left = Media { image: Arc::new(image), data: None };
+                self.chronicle.check(0, &reopened(&left, &self.backing), begun);
+            }
+        }
+    }
+
     /// The threads are done: everything that they may rely on holds.
     fn judge(self) {
         self.fail_after(u64::MAX);
         self.read(0, self.chronicle.len());
-        for (begun, durable) in self.flushed.lock().unwrap().iter() {
-            assert_no_loss(&durable.image, "flushed");
-            self.chronicle.check(0, &reopened(durable, &self.backing), *begun);
-        }
+        self.judge_power_cuts();
         let end = self.chronicle.now();
         if self.image.writer().is_err() {
             assert!(self.image.flush().is_err(), "a flush of what was given up");

@@ -26,7 +26,7 @@ struct Tables {
 impl Tables {
     fn new(slices: usize) -> Self {
         let floors = (0..slices).map(|_| AtomicU64::new(0)).collect();
-        Self { cache: SliceCache::new(0, BYTES as u64), disk: Mutex::default(), floors }
+        Self { cache: SliceCache::new(0, BYTES as u64, u64::MAX), disk: Mutex::default(), floors }
     }
 
     fn slice(&self, number: u64) -> Arc<Slice> {

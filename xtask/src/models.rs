@@ -1,0 +1,96 @@
+//! `models`: interleavings of the engine's threads, tried by checkers that decide who goes on. Each
+//! checker needs the engine built for it, in a folder of its own.
+
+use crate::command::{self, cargo, root};
+use crate::failure::{Failure, Outcome};
+
+/// One checker.
+struct Checker {
+    /// The `cfg` that the engine is built with, and the name of the folder.
+    name: &'static str,
+    /// Features of the engine that its models need.
+    features: &'static [&'static str],
+}
+
+const CHECKERS: &[Checker] = &[
+    Checker { name: "shuttle", features: &["--features", "deflate"] },
+    Checker { name: "loom", features: &[] },
+];
+
+/// What runs: models have a module of their own among the unit tests.
+const MODELS: &str = "models::";
+
+/// The arguments, understood.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Request {
+    /// For each model instead of a fixed number of schedules.
+    seconds: Option<String>,
+    /// Beginning of the names of the models to run, such as `whole::trap_96`; all of them without.
+    filter: Option<String>,
+}
+
+pub(crate) fn run(words: &[String]) -> Outcome {
+    let request = parse(words)?;
+    CHECKERS.iter().try_for_each(|checker| check(checker, &request))
+}
+
+fn check(checker: &Checker, request: &Request) -> Outcome {
+    let mut test = cargo();
+    test.args(["test", "--quiet", "--package", "cow-engine", "--lib", "--no-default-features"]);
+    let filter = request.filter.as_deref().unwrap_or_default();
+    test.args(checker.features).arg("--").arg(format!("{MODELS}{filter}"));
+    if let Some(seconds) = &request.seconds {
+        test.env("QIMG_MODEL_SECONDS", seconds);
+    }
+    test.env("RUSTFLAGS", format!("--cfg {}", checker.name));
+    test.env("CARGO_TARGET_DIR", root().join("target").join(checker.name));
+    // Many times as many schedules in the same time, for little time to build.
+    test.env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    command::run(&mut test)
+}
+
+/// `--seconds N`, and a part of a name.
+fn parse(words: &[String]) -> Outcome<Request> {
+    let mut request = Request::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let unknown =
+            |word: &String| Failure::UnknownArgument { task: "models", argument: word.clone() };
+        if word == "--seconds" {
+            let seconds = words.next().ok_or_else(|| unknown(word))?;
+            if seconds.parse::<u64>().is_err() {
+                return Err(unknown(seconds));
+            }
+            request.seconds = Some(seconds.clone());
+        } else if word.starts_with('-') || request.filter.is_some() {
+            return Err(unknown(word));
+        } else {
+            request.filter = Some(word.clone());
+        }
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Outcome<Request> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn time_and_a_name() {
+        assert_eq!(parsed("").unwrap(), Request::default());
+        let request = parsed("--seconds 5 pins").unwrap();
+        assert_eq!(request.seconds.as_deref(), Some("5"));
+        assert_eq!(request.filter.as_deref(), Some("pins"));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for line in ["--seconds", "--seconds many", "--fast", "pins queue"] {
+            assert!(parsed(line).is_err(), "{line}");
+        }
+    }
+}
