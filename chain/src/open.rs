@@ -54,7 +54,8 @@ impl Chain {
         let lower = LowerLayers(layers.into());
         let mut engine = cow_engine::OpenOptions::new()
             .read_only(options.read_only)
-            .l2_cache_bytes(options.l2_cache_bytes);
+            .l2_cache_bytes(options.l2_cache_bytes)
+            .refcount_cache_bytes(options.refcount_cache_bytes);
         if let Some(lazy) = options.lazy_refcounts {
             engine = engine.lazy_refcounts(lazy);
         }
@@ -114,14 +115,14 @@ impl Found {
 
 /// Repairs a top layer that was not closed cleanly, if it is to be written and somebody can.
 fn repair_dirty(top: &Found, options: &OpenOptions) -> Result<()> {
-    let features = top.header.as_ref().map(|header| header.features().incompatible);
-    let dirty = features.is_some_and(|features| {
-        features.contains(IncompatibleFeatures::DIRTY)
-            && !features.contains(IncompatibleFeatures::CORRUPT)
-    });
+    let Some(header) = top.header.as_ref() else { return Ok(()) };
+    let dirty = header.requires(IncompatibleFeatures::DIRTY);
     let Some(repair) = options.repair.as_ref().filter(|_| dirty && !options.read_only) else {
         return Ok(());
     };
+    // What is refused for another reason stays as it is.
+    cow_engine::check_supported(header, true)
+        .map_err(|source| Error::Image { layer: top.path.clone(), source })?;
     repair
         .run(&*top.storage)
         .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })

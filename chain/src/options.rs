@@ -19,6 +19,7 @@ pub struct OpenOptions {
     pub(crate) direct: bool,
     pub(crate) ignore_syncs: bool,
     pub(crate) l2_cache_bytes: u64,
+    pub(crate) refcount_cache_bytes: u64,
     pub(crate) data_file: Option<PathBuf>,
     pub(crate) lazy_refcounts: Option<bool>,
     pub(crate) repair: Option<Repair>,
@@ -71,6 +72,7 @@ impl OpenOptions {
             direct: false,
             ignore_syncs: false,
             l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
+            refcount_cache_bytes: cow_engine::REFCOUNT_CACHE_BYTES_DEFAULT,
             data_file: None,
             lazy_refcounts: None,
             repair: None,
@@ -126,6 +128,13 @@ impl OpenOptions {
     #[must_use]
     pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
         self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// Memory for refcount blocks of the top layer when it is written, in bytes.
+    #[must_use]
+    pub const fn refcount_cache_bytes(mut self, bytes: u64) -> Self {
+        self.refcount_cache_bytes = bytes;
         self
     }
 

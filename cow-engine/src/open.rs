@@ -41,7 +41,10 @@ impl Image {
     pub fn open(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Self> {
         let header = read_header(&*storage)?;
         let writable = !options.read_only;
-        refuse_unsupported(&header, writable)?;
+        check_supported(&header, writable)?;
+        if writable && header.requires(IncompatibleFeatures::DIRTY) {
+            return Err(Error::MarkedDirty);
+        }
         if writable && storage.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -109,8 +112,12 @@ pub fn read_header(storage: &dyn Storage) -> Result<Header> {
     Ok(Header::decode(&cluster)?)
 }
 
-/// Refuses by name what this engine cannot serve.
-fn refuse_unsupported(header: &Header, writable: bool) -> Result<()> {
+/// Refuses by name what this engine cannot serve, whatever else the image holds. That an image for
+/// writing was not closed cleanly is left to [`Image::open`]: a repair may come in between.
+///
+/// # Errors
+/// The header asks for something that is not supported, or says that the image is damaged.
+pub fn check_supported(header: &Header, writable: bool) -> Result<()> {
     let never = |feature| Err(Error::Unsupported { feature, readable: false });
     let read_only = |feature| Err(Error::Unsupported { feature, readable: true });
     if header.crypt_method() != CryptMethod::None {
@@ -124,9 +131,6 @@ fn refuse_unsupported(header: &Header, writable: bool) -> Result<()> {
     }
     if header.requires(IncompatibleFeatures::CORRUPT) {
         return Err(Error::MarkedCorrupt);
-    }
-    if header.requires(IncompatibleFeatures::DIRTY) {
-        return Err(Error::MarkedDirty);
     }
     if header.bitmaps().is_some() && vouches_for_bitmaps(header) {
         return read_only(Feature::Bitmaps);

@@ -30,6 +30,8 @@ pub struct How {
     pub backing: bool,
     /// How the host's page cache is used for the image itself.
     pub cache: CacheMode,
+    /// Requests to the image go through io_uring.
+    pub ring: bool,
 }
 
 impl Default for How {
@@ -42,6 +44,7 @@ impl Default for How {
             probe_backing: false,
             backing: true,
             cache,
+            ring: false,
         }
     }
 }
@@ -192,13 +195,23 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
     if let Some(lazy) = image.lazy_refcounts {
         options = options.lazy_refcounts(lazy);
     }
+    if let Some(bytes) = image.l2_cache_bytes {
+        options = options.l2_cache_bytes(bytes);
+    }
+    if let Some(bytes) = image.refcount_cache_bytes {
+        options = options.refcount_cache_bytes(bytes);
+    }
+    #[cfg(feature = "io-uring")]
+    {
+        options = options.io_uring(how.ring || image.ring);
+    }
     options
         .repair_dirty(repair_on_open())
         .format(format)
         .read_only(read_only)
         .policy(policy)
         .backing(how.backing)
-        .direct(how.cache.direct())
+        .direct(how.cache.direct() || image.direct)
         .ignore_syncs(how.cache.ignores_flushes())
 }
 

@@ -323,3 +323,29 @@ fn an_image_that_was_not_closed_is_only_repaired_when_nothing_else_is_missing() 
     Pattern::new(1).assert_at(0, &first_sector(&top, &options));
     assert_eq!(std::fs::read(&top).unwrap()[79] & 1, 0);
 }
+
+#[test]
+fn an_image_that_is_refused_for_another_reason_is_not_repaired() {
+    let folder = Folder::new();
+    let path = folder.path("top.qcow2");
+    let image = path.to_str().unwrap();
+    Qemu::img(["create", "-q", "-f", "qcow2", image, "1M"]).success();
+    Qemu::img(["bitmap", "--add", image, "kept"]).success();
+    let with_bitmap = std::fs::read(&path).unwrap();
+    let mut corrupt = with_bitmap.clone();
+    corrupt[79] |= 2;
+    for (number, mut bytes) in [with_bitmap, corrupt].into_iter().enumerate() {
+        bytes[79] |= 1;
+        folder.write("top.qcow2", &bytes);
+        let repair = Repair::new(|_| panic!("nobody asked for this"));
+        let error = refusal(&path, &qcow2().repair_dirty(repair));
+        let Error::Image { source, .. } = &error else { panic!("{error}") };
+        let expected = match source {
+            cow_engine::Error::Unsupported { .. } => number == 0,
+            cow_engine::Error::MarkedCorrupt => number == 1,
+            _ => false,
+        };
+        assert!(expected, "{error}");
+        assert!(std::fs::read(&path).unwrap() == bytes, "the file has changed");
+    }
+}

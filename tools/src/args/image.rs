@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use qimg::chain::Format;
 
+use super::aio::wants_ring;
+use super::size;
 use super::tree::{self, Flat};
 use crate::failure::Failure;
 
@@ -33,11 +35,20 @@ pub struct ImageArg {
     pub data_file: Option<PathBuf>,
     /// `lazy-refcounts` among the image options.
     pub lazy_refcounts: Option<bool>,
+    /// `cache.direct=on` among the image options.
+    pub direct: bool,
+    /// `file.aio=io_uring` among the image options.
+    pub ring: bool,
+    /// `l2-cache-size` among the image options, in bytes.
+    pub l2_cache_bytes: Option<u64>,
+    /// `refcount-cache-size` among the image options, in bytes.
+    pub refcount_cache_bytes: Option<u64>,
 }
 
 /// Options of an image tree that mean something here.
 const KNOWN: &str = "driver, file.driver, file.filename, file.locking, data-file.driver, \
-                     data-file.filename, lazy-refcounts, read-only, force-share";
+                     data-file.filename, lazy-refcounts, l2-cache-size, refcount-cache-size, \
+                     read-only, force-share, cache.direct, file.cache.direct, file.aio";
 
 impl ImageArg {
     /// Reads an image argument. `format` is the value of `-f`, `image_opts` says that the
@@ -74,6 +85,10 @@ impl ImageArg {
             force_share: false,
             data_file: None,
             lazy_refcounts: None,
+            direct: false,
+            ring: false,
+            l2_cache_bytes: None,
+            refcount_cache_bytes: None,
         }
     }
 
@@ -124,10 +139,15 @@ fn from_tree(flat: &Flat) -> Result<ImageArg, String> {
             "file.driver" | "data-file.driver" => return Err(unknown_driver(value)),
             "data-file.filename" => image.data_file = Some(strip_file_protocol(value).into()),
             "lazy-refcounts" => image.lazy_refcounts = Some(switch(key, value)?),
+            "l2-cache-size" => image.l2_cache_bytes = Some(bytes(key, value)?),
+            "refcount-cache-size" => image.refcount_cache_bytes = Some(bytes(key, value)?),
             "file.filename" => image.path = strip_file_protocol(value).into(),
             "filename" if bare => image.path = strip_file_protocol(value).into(),
             "read-only" => image.read_only = switch(key, value)?,
             "force-share" => image.force_share = switch(key, value)?,
+            "cache.direct" | "file.cache.direct" => image.direct = switch(key, value)?,
+            "aio" if bare => image.ring = wants_ring(value)?,
+            "file.aio" => image.ring = wants_ring(value)?,
             "file.locking" if value == "auto" => image.no_locks = false,
             "file.locking" => image.no_locks = !switch(key, value)?,
             _ if key == "backing" || key.starts_with("backing.") => {
@@ -146,6 +166,10 @@ fn from_tree(flat: &Flat) -> Result<ImageArg, String> {
 
 fn strip_file_protocol(name: &str) -> &str {
     name.strip_prefix("file:").unwrap_or(name)
+}
+
+fn bytes(key: &str, value: &str) -> Result<u64, String> {
+    size::parse(value).map_err(|_| format!("Parameter '{key}' expects a size, such as 1M"))
 }
 
 fn switch(key: &str, value: &str) -> Result<bool, String> {
@@ -179,10 +203,21 @@ mod tests {
         assert_eq!(parse("./a:b", None, false).unwrap().path.to_str(), Some("./a:b"));
         assert!(parse("driver=file,filename=x", None, true).unwrap().format.is_some());
         assert!(parse("file.locking=off,file.filename=x", None, true).unwrap().no_locks);
+        let caches = "file.filename=x,l2-cache-size=1M,refcount-cache-size=65536";
+        let image = parse(caches, None, true).unwrap();
+        assert_eq!(image.l2_cache_bytes, Some(1 << 20));
+        assert_eq!(image.refcount_cache_bytes, Some(1 << 16));
+        let refused = parse("file.filename=x,l2-cache-size=much", None, true).unwrap_err();
+        assert!(refused.contains("'l2-cache-size' expects a size"), "{refused}");
         let data = "file.filename=x,data-file.driver=file,data-file.filename=y,lazy-refcounts=on";
         let image = parse(data, None, true).unwrap();
         assert_eq!(image.data_file, Some(PathBuf::from("y")));
         assert_eq!(image.lazy_refcounts, Some(true));
+        for key in ["cache.direct", "file.cache.direct"] {
+            let named = format!("file.filename=x,file.aio=threads,{key}=on");
+            let image = parse(&named, None, true).unwrap();
+            assert!(image.direct && !image.ring, "{key}");
+        }
     }
 
     #[test]
