@@ -45,7 +45,7 @@ pub(crate) struct Passed {
     /// What the disk shows.
     pub(crate) stamps: Vec<u64>,
     /// What a data file shows that is a raw image of the disk.
-    pub(crate) raw: Vec<u64>,
+    pub(crate) raw: Option<Vec<u64>>,
     pub(crate) leaks: u64,
     pub(crate) dirty: bool,
 }
@@ -67,8 +67,8 @@ impl Judge<'_> {
         let stamps = self.shown(files)?;
         allowed.disk.judge(&stamps)?;
         let raw = match &allowed.raw {
-            Some(allowed) => self.raw_file(&files[1], stamps.len(), allowed)?,
-            None => Vec::new(),
+            Some(allowed) => Some(self.raw_file(&files[1], stamps.len(), allowed)?),
+            None => None,
         };
         if let Some(kept) = self.kept {
             kept.judge(&files[0], self.layers.top())?;

@@ -4,9 +4,10 @@ use qimg::io::MemoryStorage;
 use testkit::{CrashFilesLog, CrashPlan, Diary, LostSync, Rng};
 
 use super::below::Layers;
-use super::judge::{Judge, Views};
+use super::judge::{Judge, Passed, Views};
 use super::player::{Player, media};
 use super::recipe::{Data, Hands, Recipe, Start};
+use super::snapshot::Kept;
 use super::start::{World, make};
 use super::totals::Totals;
 use super::{play, writers};
@@ -50,14 +51,25 @@ impl Effort {
     };
 }
 
-/// Where the next life begins.
-struct Next {
+/// Where a life begins: what the media hold, and what each view of the disk shows.
+struct Point {
     files: Vec<MemoryStorage>,
     stamps: Vec<u64>,
-    raw: Vec<u64>,
+    /// In a data file that is a raw image of the disk.
+    raw: Option<Vec<u64>>,
 }
 
-/// What happened in a life, and how its raw data file began, if it has one.
+/// An image on its way through its lives.
+struct Walk<'w> {
+    recipe: &'w Recipe,
+    layers: &'w Layers,
+    kept: Option<&'w Kept>,
+    effort: &'w Effort,
+    has_resized: bool,
+    totals: Totals,
+}
+
+/// What happened in a life.
 struct Life {
     log: CrashFilesLog,
     diary: Diary,
@@ -84,76 +96,114 @@ pub(crate) fn live_as(
     effort: &Effort,
     totals: &mut Totals,
 ) -> Result<(), String> {
-    let layers = Layers::new(recipe.below, recipe.below_sectors, rng);
-    let World { mut files, mut stamps, kept } = make(recipe, &layers, rng);
-    let mut added = Totals::default();
-    let mut has_resized = false;
-    let mut raw_start = (recipe.data == Data::Raw).then(|| stamps.clone());
-    for number in 1..=effort.lives {
-        let power = media(&files, recipe, effort.lost);
-        let mut player = Player::new(recipe, &layers, &power, stamps, rng);
-        player.begin_life(number);
-        match recipe.hands {
-            Hands::One => play::play(&mut player, rng, effort.steps),
-            Hands::Several => writers::play(&player, rng, effort.steps / 2),
-        }
-        let may_be_dirty = player.may_be_dirty;
-        has_resized |= player.has_resized;
-        let kept = kept.as_ref();
-        let judge = Judge { recipe, layers: &layers, kept, may_be_dirty, has_resized };
-        let diary = player.finish();
-        let life = Life { log: power.log(), diary, raw_start: raw_start.take() };
-        let next = judge_all(&judge, &life, rng, effort, &mut added);
-        let next = next.map_err(|text| format!("{recipe:?}\nlife {number}: {text}"))?;
-        (files, stamps) = (next.files, next.stamps);
-        raw_start = (recipe.data == Data::Raw).then_some(next.raw);
-        added.lives += 1;
-    }
-    layers.assert_untouched();
-    totals.add(&recipe.traits(), &added);
-    Ok(())
+    live_through(recipe, rng, effort, totals, |player, rng| match recipe.hands {
+        Hands::One => play::play(player, rng, effort.steps),
+        Hands::Several => writers::play(player, rng, effort.steps / 2),
+    })
 }
 
-/// Judges the states of a life, and chooses one of them.
-fn judge_all(
-    judge: &Judge<'_>,
-    life: &Life,
+/// Lives a history in which `deeds` are what is done in each life.
+///
+/// # Errors
+/// What was wrong with which state.
+pub(crate) fn live_through(
+    recipe: &Recipe,
     rng: &mut Rng,
     effort: &Effort,
     totals: &mut Totals,
-) -> Result<Next, String> {
-    let slow = matches!(judge.recipe.start, Start::NearlyFull);
-    let states_max = if slow { effort.states_max.div_ceil(8) } else { effort.states_max };
-    let mut next = None;
-    let mut seen = 0;
-    for cut in life.log.cuts() {
-        let plan = CrashPlan { states_max, seed: rng.next_u64(), tears: true };
-        let allowed = Views::at(cut.position(), &life.diary, life.raw_start.as_deref());
-        let states = cut.states(&plan);
-        totals.cuts += 1;
-        totals.exhausted += u64::from(states.len() < states_max);
-        for state in states {
-            let files = cut.materialise(&state);
-            let told = |text: String| format!("{}: {text}", cut.describe(&state, &NAMES));
-            let passed = judge.state(&files, &allowed).map_err(told)?;
-            totals.states += 1;
-            totals.dirty += u64::from(passed.dirty);
-            totals.leaking += u64::from(passed.leaks > 0);
-            totals.leaks += passed.leaks;
-            totals.leaks_max = totals.leaks_max.max(passed.leaks);
-            if rng.one_in(effort.go_on_every) {
-                judge.goes_on(&files, &passed).map_err(told)?;
-                totals.went_on += 1;
-            }
-            if rng.one_in(effort.reference_every) {
-                judge.reference(&files, &passed).map_err(told)?;
-                totals.reference += 1;
-            }
-            seen += 1;
-            if rng.one_in(seen) {
-                next = Some(Next { files, stamps: passed.stamps, raw: passed.raw });
+    mut deeds: impl FnMut(&mut Player<'_>, &mut Rng),
+) -> Result<(), String> {
+    let layers = Layers::new(recipe.below, recipe.below_sectors, rng);
+    let World { files, stamps, kept } = make(recipe, &layers, rng);
+    let raw = (recipe.data == Data::Raw).then(|| stamps.clone());
+    let mut point = Point { files, stamps, raw };
+    let (kept, totals_of_life) = (kept.as_ref(), Totals::default());
+    let mut walk =
+        Walk { recipe, layers: &layers, kept, effort, has_resized: false, totals: totals_of_life };
+    for number in 1..=effort.lives {
+        let next = walk.live(number, point, rng, &mut deeds);
+        point = next.map_err(|text| format!("{recipe:?}\nlife {number}: {text}"))?;
+    }
+    layers.assert_untouched();
+    totals.add(&recipe.traits(), &walk.totals);
+    Ok(())
+}
+
+impl Walk<'_> {
+    fn live(
+        &mut self,
+        number: u64,
+        start: Point,
+        rng: &mut Rng,
+        deeds: &mut impl FnMut(&mut Player<'_>, &mut Rng),
+    ) -> Result<Point, String> {
+        let power = media(&start.files, self.recipe, self.effort.lost);
+        let mut player = Player::new(self.recipe, self.layers, &power, start.stamps, rng);
+        player.begin_life(number);
+        deeds(&mut player, rng);
+        self.has_resized |= player.has_resized;
+        let may_be_dirty = player.may_be_dirty;
+        let diary = player.finish();
+        let life = Life { log: power.log(), diary, raw_start: start.raw };
+        let Self { recipe, layers, kept, has_resized, .. } = *self;
+        let judge = Judge { recipe, layers, kept, may_be_dirty, has_resized };
+        self.totals.lives += 1;
+        self.judge_all(&judge, &life, rng)
+    }
+
+    /// Judges the states of a life, and chooses one of them.
+    fn judge_all(
+        &mut self,
+        judge: &Judge<'_>,
+        life: &Life,
+        rng: &mut Rng,
+    ) -> Result<Point, String> {
+        let slow = matches!(judge.recipe.start, Start::NearlyFull);
+        let states_max = self.effort.states_max;
+        let states_max = if slow { states_max.div_ceil(8) } else { states_max };
+        let (mut next, mut seen) = (None, 0);
+        for cut in life.log.cuts() {
+            let plan = CrashPlan { states_max, seed: rng.next_u64(), tears: true };
+            let views = Views::at(cut.position(), &life.diary, life.raw_start.as_deref());
+            let states = cut.states(&plan);
+            self.totals.cuts += 1;
+            self.totals.exhausted += u64::from(states.len() < states_max);
+            for state in states {
+                let files = cut.materialise(&state);
+                let passed = self
+                    .judge_one(judge, &files, &views, rng)
+                    .map_err(|text| format!("{}: {text}", cut.describe(&state, &NAMES)))?;
+                seen += 1;
+                if rng.one_in(seen) {
+                    next = Some(Point { files, stamps: passed.stamps, raw: passed.raw });
+                }
             }
         }
+        next.ok_or_else(|| "no state was judged".to_owned())
     }
-    next.ok_or_else(|| "no state was judged".to_owned())
+
+    fn judge_one(
+        &mut self,
+        judge: &Judge<'_>,
+        files: &[MemoryStorage],
+        views: &Views,
+        rng: &mut Rng,
+    ) -> Result<Passed, String> {
+        let passed = judge.state(files, views)?;
+        let totals = &mut self.totals;
+        totals.states += 1;
+        totals.dirty += u64::from(passed.dirty);
+        totals.leaking += u64::from(passed.leaks > 0);
+        totals.leaks += passed.leaks;
+        totals.leaks_max = totals.leaks_max.max(passed.leaks);
+        if rng.one_in(self.effort.go_on_every) {
+            judge.goes_on(files, &passed)?;
+            totals.went_on += 1;
+        }
+        if rng.one_in(self.effort.reference_every) {
+            judge.reference(files, &passed)?;
+            totals.reference += 1;
+        }
+        Ok(passed)
+    }
 }

@@ -58,7 +58,7 @@ fn range(player: &Player<'_>, rng: &mut Rng) -> (usize, usize) {
     }
     if player.recipe.start == Start::NearlyFull && rng.one_in(2) {
         // Where nothing is allocated yet.
-        first = (size - 1 - rng.below(600) as usize).max(first);
+        first = (size - 1).saturating_sub(rng.below(600) as usize).max(first);
         count = 1 + rng.below(8) as usize;
     }
     (first, count.min(size - first))
