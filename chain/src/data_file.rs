@@ -11,7 +11,7 @@ use block_io::{Lock, Storage};
 use qcow2_format::{Header, IncompatibleFeatures};
 
 use crate::error::{Error, Result};
-use crate::open::{Found, locking};
+use crate::open::{Found, locking, queued};
 use crate::options::OpenOptions;
 
 /// What a layer may do with its data file, and who says where it is.
@@ -56,7 +56,7 @@ pub(crate) fn open(
         false => Lock::data_file_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
-    Ok(Some(Arc::new(storage)))
+    Ok(Some(queued(storage, options).map_err(refuse)?))
 }
 
 /// The path that the header's name means, if the policy lets it be followed.

@@ -95,12 +95,26 @@ fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
         (Format::Raw, true) => Lock::raw_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
+    let storage = queued(storage, options).map_err(refuse)?;
     Ok(Found::new(path.to_owned(), storage, format))
 }
 
+/// A file as the top layer uses it: behind a queue if the options say so.
+pub(crate) fn queued(
+    file: FileStorage,
+    options: &OpenOptions,
+) -> block_io::Result<Arc<dyn Storage>> {
+    #[cfg(feature = "io-uring")]
+    if options.io_uring {
+        return Ok(Arc::new(block_io::UringStorage::new(file)?));
+    }
+    debug_assert!(!options.io_uring, "only the feature has a way to ask for it");
+    Ok(Arc::new(file))
+}
+
 impl Found {
-    fn new(path: PathBuf, storage: FileStorage, format: Format) -> Self {
-        Self { path, storage: Arc::new(storage), format, header: None, data_file: None }
+    fn new(path: PathBuf, storage: Arc<dyn Storage>, format: Format) -> Self {
+        Self { path, storage, format, header: None, data_file: None }
     }
 
     fn read_header(&mut self) -> Result<()> {
@@ -210,7 +224,7 @@ fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
         Some(format) => format,
         None => probe(&storage).map_err(refuse)?,
     };
-    Ok(Some(Found::new(path, storage, format)))
+    Ok(Some(Found::new(path, Arc::new(storage), format)))
 }
 
 fn backing_name(layer: &Path, header: &Header) -> Result<Option<String>> {

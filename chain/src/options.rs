@@ -17,6 +17,7 @@ pub struct OpenOptions {
     pub(crate) read_only: bool,
     pub(crate) backing: bool,
     pub(crate) direct: bool,
+    pub(crate) io_uring: bool,
     pub(crate) ignore_syncs: bool,
     pub(crate) l2_cache_bytes: u64,
     pub(crate) refcount_cache_bytes: u64,
@@ -70,6 +71,7 @@ impl OpenOptions {
             read_only: false,
             backing: true,
             direct: false,
+            io_uring: false,
             ignore_syncs: false,
             l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
             refcount_cache_bytes: cow_engine::REFCOUNT_CACHE_BYTES_DEFAULT,
@@ -113,6 +115,16 @@ impl OpenOptions {
     #[must_use]
     pub const fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
+        self
+    }
+
+    /// Whether large requests to the top layer, and to external data files, become many that are
+    /// under way at once. Opening fails with [`block_io::Error::NoRing`] where the host has no
+    /// io_uring or forbids it.
+    #[cfg(feature = "io-uring")]
+    #[must_use]
+    pub const fn io_uring(mut self, io_uring: bool) -> Self {
+        self.io_uring = io_uring;
         self
     }
 

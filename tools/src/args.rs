@@ -1,5 +1,6 @@
 //! The command line of `qimg`: one verb, its flags, and the words they are made of.
 
+pub mod aio;
 pub mod cache;
 pub mod image;
 pub mod keyval;

@@ -37,7 +37,7 @@ pub struct Args {
     /// Accepted for compatibility, without effect
     #[arg(short = 'k', long)]
     pub native_aio: bool,
-    /// threads, native or io_uring; accepted for compatibility, without effect
+    /// How requests reach the host: threads, native (both plain calls) or io_uring (if built with it)
     #[arg(short = 'i', long, value_name = "MODE", allow_hyphen_values = true)]
     pub aio: Option<String>,
     /// Cache mode: writeback, writethrough (default), none, directsync, unsafe

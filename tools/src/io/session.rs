@@ -8,6 +8,7 @@ use qimg::format::Version;
 
 use super::args::Args;
 use super::command::{self, Invocation, Problem};
+use crate::args::aio::wants_ring;
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
 use crate::failure::Failure;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub cache: CacheMode,
     /// `-d`: whether discards and the hint to give space back are obeyed.
     pub unmap: bool,
+    /// `-i io_uring`
+    pub ring: bool,
 }
 
 impl Default for Settings {
@@ -39,6 +42,7 @@ impl Default for Settings {
             probe_backing: false,
             cache: CacheMode::Writethrough,
             unmap: true,
+            ring: false,
         }
     }
 }
@@ -52,17 +56,6 @@ pub fn discard_mode(mode: Option<&str>) -> Result<bool, String> {
         None | Some("unmap" | "on") => Ok(true),
         Some("ignore" | "off") => Ok(false),
         Some(other) => Err(format!("Invalid discard option: {other}")),
-    }
-}
-
-/// Checks the value of `-i`.
-///
-/// # Errors
-/// An unknown mode.
-pub fn check_aio(mode: Option<&str>) -> Result<(), String> {
-    match mode {
-        None | Some("threads" | "native" | "io_uring") => Ok(()),
-        Some(other) => Err(format!("Invalid aio option: {other}")),
     }
 }
 
@@ -84,7 +77,7 @@ impl Settings {
     /// An unknown mode, or a flag that is not offered.
     pub fn from_args(args: &Args) -> Result<Self, Failure> {
         let unmap = discard_mode(args.discard.as_deref()).map_err(Failure::new)?;
-        check_aio(args.aio.as_deref()).map_err(Failure::new)?;
+        let ring = args.aio.as_deref().map(wants_ring).transpose().map_err(Failure::new)?;
         if args.copy_on_read {
             return Err(Failure::new(COPY_ON_READ));
         }
@@ -100,6 +93,7 @@ impl Settings {
             probe_backing: args.probe_backing,
             cache,
             unmap,
+            ring: ring.unwrap_or_default(),
         })
     }
 }
@@ -401,6 +395,7 @@ fn open_argument(argument: &ImageArg, settings: Settings) -> Result<Opened, Stri
         force_share: settings.force_share,
         probe_backing: settings.probe_backing,
         cache: settings.cache,
+        ring: settings.ring,
         ..How::default()
     };
     if settings.snapshot { open::open_scratch(argument, &how) } else { open::open(argument, &how) }

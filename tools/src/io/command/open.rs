@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 
 use super::{Command, Invocation, Problem};
+use crate::args::aio::wants_ring;
 use crate::failure::Failure;
 use crate::io::getopt::Parsed;
 use crate::io::session::{self, Session, Settings};
@@ -54,7 +55,8 @@ const OPEN_DETAILS: &str = " \
  -s  write to a temporary overlay
  -t  cache mode
  -U  although somebody may be writing to it (read-only)
- -i, -k are accepted and have no effect; -C (copy-on-read) is not offered
+ -i  threads, native or io_uring (the last one if built with it)
+ -k is accepted and has no effect; -C (copy-on-read) is not offered
 ";
 
 const REOPEN_DETAILS: &str = " \
@@ -96,7 +98,7 @@ fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Pr
 
 fn settings(parsed: &Parsed) -> Result<Settings, String> {
     let unmap = session::discard_mode(parsed.value('d'))?;
-    session::check_aio(parsed.value('i'))?;
+    let ring = parsed.value('i').map(wants_ring).transpose()?;
     if parsed.has('C') {
         return Err(session::COPY_ON_READ.into());
     }
@@ -111,6 +113,7 @@ fn settings(parsed: &Parsed) -> Result<Settings, String> {
         force_share: parsed.has('U'),
         cache,
         unmap,
+        ring: ring.unwrap_or_default(),
         ..Settings::default()
     })
 }
