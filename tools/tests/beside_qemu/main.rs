@@ -12,6 +12,7 @@ mod io;
 mod map;
 mod new_verbs;
 mod no_space;
+mod page_cache;
 mod pair;
 mod refusal;
 mod resize;
