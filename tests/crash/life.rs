@@ -27,6 +27,8 @@ pub(crate) struct Effort {
     /// One state in so many is shown to the real tool.
     pub(crate) reference_every: u64,
     pub(crate) lost: LostSync,
+    /// It is what `cargo xtask crash` does, with a seed as without one.
+    pub(crate) is_long: bool,
 }
 
 impl Effort {
@@ -38,6 +40,7 @@ impl Effort {
         go_on_every: 40,
         reference_every: 4000,
         lost: |_, _| false,
+        is_long: true,
     };
 
     /// For the suite.
@@ -47,6 +50,7 @@ impl Effort {
         states_max: 10,
         go_on_every: 60,
         reference_every: 600,
+        is_long: false,
         ..Self::LONG
     };
 }

@@ -24,6 +24,7 @@ const EFFORT: Effort = Effort {
     go_on_every: 12,
     reference_every: 120,
     lost: |_, _| false,
+    is_long: false,
 };
 
 /// Every state after these deeds is sound; returns how many there were.
