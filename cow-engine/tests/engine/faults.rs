@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use block_io::{MemoryStorage, Storage};
-use cow_engine::{Backing, BelowError, Error, Image, OpenOptions, ZeroMode};
+use cow_engine::{Backing, BelowError, Error, Image, OpenOptions, ResizeOptions, ZeroMode};
 use testkit::{Arrives, Call, CallSet, Fault, FaultStorage, fail_each_call};
 
 use crate::census;
 use crate::images::{self, memory};
-use crate::kinds::Kind;
+use crate::kinds::{Data, Kind};
 use crate::test_backing::{BrokenBacking, TestBacking};
 
 #[test]
@@ -28,6 +28,70 @@ fn a_failed_flush_poisons_and_reads_go_on() {
     assert_eq!(images::read(&image, 0, 512), [1; 512]);
     assert!(image.close().is_err());
     assert_eq!(storage.counts().within(CallSet::CHANGES), changes, "CE-5: nothing was written");
+}
+
+/// A call that fails in the middle of a flush, and what nobody may do afterwards.
+#[test]
+fn nothing_at_all_reaches_the_disk_after_a_failure() {
+    const CLUSTER: u64 = 4096;
+    let kinds = [
+        Kind::standard(1 << 20, 12),
+        Kind::standard(1 << 20, 12).lazy(),
+        Kind::extended(1 << 20, 14),
+        Kind::standard(1 << 20, 12).with_data(Data::Outside),
+        Kind::extended(1 << 20, 14).with_data(Data::Raw).lazy(),
+    ];
+    let mut ended = 0;
+    for (kind, nth) in kinds.into_iter().flat_map(|kind| (1..8).map(move |nth| (kind, nth))) {
+        let media = kind.memory().wrapped(|file| FaultStorage::new((**file).clone()));
+        let files = || std::iter::once(&media.image).chain(&media.data);
+        let mut image = kind.open(&media, None);
+        image.write_at(0, &[1; 8 * CLUSTER as usize]).unwrap();
+        image.flush().unwrap();
+        image.write_at(20 * CLUSTER, &[2; 4 * CLUSTER as usize]).unwrap();
+        image.discard_at(0, 4 * CLUSTER).unwrap();
+        let pending = image.begin_write(40 * CLUSTER, CLUSTER).unwrap();
+        files().for_each(|file| file.arm(Fault::nth(nth, CallSet::CHANGES_AND_SYNCS)));
+        let flushed = image.flush();
+        let errno = 5;
+        files().for_each(|file| file.heal());
+        if flushed.is_ok() {
+            // The fault was that of a hole, or came too late.
+            continue;
+        }
+        ended += 1;
+        files().for_each(|file| file.reset());
+        let shown = images::read_all(&image);
+        assert!(image.execute(pending.plan(), &[3; CLUSTER as usize]).is_err());
+        assert_eq!(pending.publish().unwrap_err().raw_os_error(), Some(errno));
+        for refused in [
+            image.write_at(20 * CLUSTER, &[3; 512]),
+            image.write_at(100 * CLUSTER, &[3; 512]),
+            image.write_zeroes_at(20 * CLUSTER, CLUSTER, ZeroMode::Keep),
+            image.write_zeroes_at(0, 1 << 20, ZeroMode::Unmap),
+            image.discard_at(0, 1 << 20),
+            image.write_blob(120 * CLUSTER, &[3; 100]),
+            image.begin_write(0, 512).map(drop),
+            image.flush(),
+            image.flush_traced().map(drop),
+            image.resize(2 << 20, ResizeOptions::new()),
+            image.resize(1 << 19, ResizeOptions::new().shrink(true)),
+        ] {
+            let Err(Error::Poisoned(first)) = refused else { panic!("{kind:?}: {refused:?}") };
+            assert_eq!(first.raw_os_error(), Some(errno), "{kind:?}: {first}");
+        }
+        assert!(images::read_all(&image) == shown, "reads go on as before");
+        if nth % 2 == 0 {
+            assert_eq!(image.close().unwrap_err().raw_os_error(), Some(errno));
+        } else {
+            drop(image);
+        }
+        for file in files() {
+            let counts = file.counts();
+            assert_eq!(counts.within(CallSet::CHANGES_AND_SYNCS), 0, "CE-5: {kind:?}: {counts}");
+        }
+    }
+    assert!(ended >= 15, "{ended} flushes have failed");
 }
 
 #[test]
@@ -257,8 +321,13 @@ pub(crate) fn nearly_full() -> MemoryStorage {
 #[test]
 fn growth_of_the_refcount_table_fails_at_any_call() {
     let start = nearly_full();
-    // Whole calls only: half of the header update would be a torn sector.
-    let fault = |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS);
+    let ways: [fn(u64) -> Fault; 4] = [
+        |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS),
+        |nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting(),
+        // Whole sectors: half of the header update would be a torn one.
+        |nth| Fault::nth(nth, CallSet::CHANGES).no_space().arriving(Arrives::AllButSector),
+        |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS).arriving(Arrives::Everything),
+    ];
     let scenario = |storage: &Arc<FaultStorage<MemoryStorage>>| {
         let image = images::open(storage);
         let at = 12 << 20;
@@ -282,7 +351,9 @@ fn growth_of_the_refcount_table_fails_at_any_call() {
         assert!(!flushed || found[..9 * 512] == [9; 9 * 512]);
         assert!(closed.is_err() || found == [9; 12 * 512]);
     };
-    assert!(fail_each_call(|| start.clone(), fault, scenario) > 8);
+    for way in ways {
+        assert!(fail_each_call(|| start.clone(), way, scenario) > 8);
+    }
 }
 
 /// An image whose second cluster has a damaged entry, which a read of it finds.
