@@ -19,6 +19,9 @@ use rustix::fs::{FileType, SeekFrom, Stat};
 
 pub use self::open::{Create, Locking, OpenOptions};
 
+#[cfg(feature = "io-uring")]
+pub(crate) use self::gather::{copy_in, copy_out};
+
 use self::direct::Direct;
 use self::lock::HeldLock;
 use self::order::{Beside, Order};
@@ -73,6 +76,12 @@ impl FileStorage {
     #[cfg(feature = "io-uring")]
     pub(crate) fn ignores_syncs(&self) -> bool {
         self.ignores_syncs
+    }
+
+    /// How many buffers the file keeps for bounces: none as long as nothing was bounced.
+    #[cfg(all(test, feature = "io-uring"))]
+    pub(crate) fn bounces_kept(&self) -> usize {
+        self.direct.as_ref().map_or(0, Direct::bounces_kept)
     }
 
     fn stat(&self, operation: Operation) -> Result<Stat> {

@@ -48,6 +48,11 @@ impl Direct {
         self.alignment
     }
 
+    #[cfg(all(test, feature = "io-uring"))]
+    pub(super) fn bounces_kept(&self) -> usize {
+        self.bounces.kept()
+    }
+
     /// Reads into all buffers, as far as the file goes.
     pub(super) fn read(
         &self,

@@ -3,7 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 
 /// Copies into `target` what lies `skip` bytes into the list.
-pub(super) fn copy_out(bufs: &[IoSlice<'_>], mut skip: usize, mut target: &mut [u8]) {
+pub(crate) fn copy_out(bufs: &[IoSlice<'_>], mut skip: usize, mut target: &mut [u8]) {
     for buf in bufs {
         let Some(rest) = buf.get(skip..) else {
             skip -= buf.len();
@@ -18,7 +18,7 @@ pub(super) fn copy_out(bufs: &[IoSlice<'_>], mut skip: usize, mut target: &mut [
 }
 
 /// Copies `source` into the list, `skip` bytes into it.
-pub(super) fn copy_in(bufs: &mut [IoSliceMut<'_>], mut skip: usize, mut source: &[u8]) {
+pub(crate) fn copy_in(bufs: &mut [IoSliceMut<'_>], mut skip: usize, mut source: &[u8]) {
     for buf in bufs {
         let Some(rest) = buf.get_mut(skip..) else {
             skip -= buf.len();

@@ -6,15 +6,22 @@ use std::sync::Arc;
 use super::batch::{Batch, ReadRequest, WriteRequest, found};
 use super::pool::Pool;
 use super::target::Target;
+use crate::file::{copy_in, copy_out};
 use crate::range::{POSITION_MAX, checked_end, total_len};
-use crate::{Alignment, Extent, FileId, FileStorage, Lock, Operation, Result, Storage};
+use crate::{
+    AlignedBuffer, Alignment, Extent, FileId, FileStorage, Lock, Operation, Result, Storage,
+};
+
+/// Most bytes copied at once for memory that a direct file does not take: a whole number of blocks,
+/// and of pieces of any usual length.
+const BOUNCE_BYTES_MAX: usize = 4 << 20;
 
 /// A file or block device whose large requests are cut into pieces that are under way at once, for
 /// disks that are only fast when they have much to do.
 ///
 /// A request of one piece has nothing to be under way beside and goes to the host as it is, like
-/// everything of a [`FileStorage`]; so do requests that a direct file cannot serve without a
-/// bounce. [`read_batch`](UringStorage::read_batch) and
+/// everything of a [`FileStorage`]; so do requests that cover a block of a direct file in part.
+/// [`read_batch`](UringStorage::read_batch) and
 /// [`write_batch`](UringStorage::write_batch) take many small requests at once.
 ///
 /// Every call waits for what it asked for, so buffers are only borrowed. Any number of threads may
@@ -151,11 +158,35 @@ impl UringStorage {
         }
         let mut batch = Batch::of_reads(self.piece_bytes);
         batch.add_read(offset, bufs.iter_mut());
-        if !batch.fits(self.file.alignment()) {
+        let alignment = self.file.alignment();
+        if batch.fits(alignment) {
+            let done = batch.run(&mut self.pool.lease(), &self.target())?;
+            return Ok(Some(found(&done) as usize));
+        }
+        if !alignment.fits_request(offset, len as u64) {
             return Ok(None);
         }
-        let done = batch.run(&mut self.pool.lease(), &self.target())?;
-        Ok(Some(found(&done) as usize))
+        self.read_bounced(offset, len, bufs).map(Some)
+    }
+
+    /// Reads whole blocks for memory that the host does not take.
+    fn read_bounced(&self, offset: u64, len: usize, bufs: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        let mut bounce = AlignedBuffer::zeroed(self.file.alignment(), len.min(BOUNCE_BYTES_MAX));
+        let mut done = 0;
+        while done < len {
+            let count = (len - done).min(bounce.len());
+            let mut part = [IoSliceMut::new(&mut bounce[..count])];
+            let mut batch = Batch::of_reads(self.piece_bytes);
+            batch.add_read(offset + done as u64, part.iter_mut());
+            let pieces = batch.run(&mut self.pool.lease(), &self.target())?;
+            let read = found(&pieces) as usize;
+            copy_in(bufs, done, &bounce[..read]);
+            done += read;
+            if read < count {
+                break;
+            }
+        }
+        Ok(done)
     }
 
     /// Whether the request was served here.
@@ -168,11 +199,32 @@ impl UringStorage {
         let end = checked_end(Operation::Write, offset, len)?;
         let mut batch = Batch::of_writes(self.piece_bytes);
         batch.add_write(offset, bufs.iter());
-        if !batch.fits(self.file.alignment()) {
+        let alignment = self.file.alignment();
+        if batch.fits(alignment) {
+            self.write_pieces(batch, end)?;
+        } else if alignment.fits_request(offset, len) {
+            self.write_bounced(offset, len as usize, bufs)?;
+        } else {
             return Ok(false);
         }
-        self.write_pieces(batch, end)?;
         Ok(true)
+    }
+
+    /// Writes whole blocks from memory that the host does not take.
+    fn write_bounced(&self, offset: u64, len: usize, bufs: &[IoSlice<'_>]) -> Result<()> {
+        let mut bounce = AlignedBuffer::zeroed(self.file.alignment(), len.min(BOUNCE_BYTES_MAX));
+        let mut done = 0;
+        while done < len {
+            let count = (len - done).min(bounce.len());
+            copy_out(bufs, done, &mut bounce[..count]);
+            let part = [IoSlice::new(&bounce[..count])];
+            let mut batch = Batch::of_writes(self.piece_bytes);
+            let at = offset + done as u64;
+            batch.add_write(at, part.iter());
+            self.write_pieces(batch, at + count as u64)?;
+            done += count;
+        }
+        Ok(())
     }
 
     fn write_pieces(&self, batch: Batch<'_>, end: u64) -> Result<()> {

@@ -86,6 +86,25 @@ fn batches_read_and_write_what_single_requests_would() {
     assert!(matches!(refused, Err(crate::Error::OutOfRange { .. })));
 }
 
+#[test]
+fn whole_blocks_in_memory_at_odd_addresses_go_through_the_ring() {
+    let folder = folder();
+    let file = writable().direct(true).open(folder.path().join("file")).unwrap();
+    let storage = UringOptions::new().depth(4).open(file).unwrap();
+    let len = (9 << 20) + 4096;
+    let bytes = pattern(len + 1);
+    let (a, b) = bytes[1..].split_at(1001);
+    storage.write_vectored_at(4096, &[a, b].map(std::io::IoSlice::new)).unwrap();
+    assert_eq!(storage.len().unwrap(), 4096 + len as u64);
+    let mut back = vec![0; len + (1 << 20) + 1];
+    let (a, b) = back[1..].split_at_mut(5000);
+    let mut bufs = [a, b].map(std::io::IoSliceMut::new);
+    assert_eq!(storage.read_vectored_at(4096, &mut bufs).unwrap(), len);
+    assert!(back[1..=len] == bytes[1..]);
+    // The file did none of it: it would have kept memory for the next bounce.
+    assert_eq!(storage.file().bounces_kept(), 0);
+}
+
 /// More threads than rings, and each thread's bytes are its own.
 #[test]
 fn threads_share_rings() {
