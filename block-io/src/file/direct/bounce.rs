@@ -1,4 +1,4 @@
-//! Memory for bounced parts, used again: a fresh megabyte costs more than the copy it is for.
+//! Memory for bounced parts, used again: bouncing allocates nothing and zeroes nothing.
 
 use core::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
