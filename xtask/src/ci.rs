@@ -47,7 +47,7 @@ mod tests {
         for task in crate::TASKS {
             // `test` runs the doctests before the other tests; short histories and the corpus of
             // the fuzzer are among them.
-            let inside = ["ci", "doctest", "soak", "fuzz"].contains(&task.name);
+            let inside = ["ci", "doctest", "soak", "crash", "fuzz"].contains(&task.name);
             // What a busy machine measures means nothing.
             let never = task.name == "bench";
             assert!(
