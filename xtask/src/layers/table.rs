@@ -20,7 +20,12 @@ pub(super) const CRATES: &[Crate] = &[
         house: &[],
         outside: &["static_assertions", "zerocopy"],
     },
-    Crate { package: "block-io", published: true, house: &[], outside: &["libc", "rustix"] },
+    Crate {
+        package: "block-io",
+        published: true,
+        house: &[],
+        outside: &["io-uring", "libc", "rustix"],
+    },
     Crate {
         package: "cluster-map",
         published: true,
