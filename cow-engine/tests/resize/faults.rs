@@ -9,6 +9,7 @@ use testkit::{Arrives, CallSet, Fault, FaultStorage, ModelDisk, Pattern, fail_ea
 
 use crate::census;
 use crate::images::{self, memory, read_all};
+use crate::kinds::{Data, Kind};
 use crate::test_backing::{BrokenBacking, TestBacking};
 
 /// A disk with data at its end, in the middle of a cluster, over a longer layer.
@@ -130,6 +131,56 @@ fn no_call_is_what_it_says() {
 fn every_sync_from_one_on_fails() {
     let syncs = CallSet::of(&[testkit::Call::Sync]);
     fail_each(|nth| Fault::nth(nth, syncs).lasting());
+}
+
+/// Both files of an image fail while its disk changes its size. Returns whether a call has failed.
+fn resize_in_two_files(kind: Kind, size: u64, file: usize, fault: Fault) -> bool {
+    let media = kind.memory();
+    let image = kind.open(&media, None);
+    let bytes = Pattern::new(3).bytes(0, 60 << 10);
+    image.write_at(40 << 10, &bytes).unwrap();
+    image.close().unwrap();
+    let mut before = ModelDisk::new(kind.size as usize);
+    before.write(40 << 10, &bytes);
+    let mut after = before.clone();
+    after.resize(size as usize);
+    let media = media.wrapped(|file| FaultStorage::new((**file).clone()));
+    let mut image = kind.open(&media, None);
+    let failing = if file == 0 { &media.image } else { media.data.as_ref().unwrap() };
+    failing.arm(fault);
+    let result = image.resize(size, ResizeOptions::new().shrink(true));
+    let failed = failing.fired() > 0;
+    assert!(result.is_ok() || failed, "{result:?}");
+    failing.heal();
+    assert_either(&image, &before, &after);
+    let given_up = image.flush().is_err();
+    assert!(image.close().is_err() == given_up);
+    let leaks = census::assert_no_loss(media.image.inner());
+    assert!(leaks == 0 || given_up, "{leaks} clusters leak");
+    let image = media.open_read_only(None).unwrap();
+    assert_either(&image, &before, &after);
+    if let (Data::Raw, Ok(()), Some(data)) = (kind.data, result, &media.data) {
+        assert!(images::bytes(data.inner()) == after.bytes(), "the raw file shows something else");
+    }
+    failed
+}
+
+#[test]
+fn calls_to_a_data_file_fail_too() {
+    let ways: [fn(u64) -> Fault; 3] = [
+        |nth| Fault::nth(nth, CallSet::ALL),
+        |nth| Fault::nth(nth, CallSet::CHANGES).no_space().lasting(),
+        |nth| Fault::nth(nth, CallSet::CHANGES_AND_SYNCS).arriving(Arrives::Everything),
+    ];
+    let standard = Kind::standard((100 << 10) + 512, 12);
+    for kind in [standard.with_data(Data::Outside), standard.with_data(Data::Raw).lazy()] {
+        for (size, file) in [(300 << 10, 0), (300 << 10, 1), (50 << 10, 0), (50 << 10, 1)] {
+            for way in ways {
+                let runs = (1..).take_while(|nth| resize_in_two_files(kind, size, file, way(*nth)));
+                assert!(runs.count() > 0, "{kind:?}: nothing could fail");
+            }
+        }
+    }
 }
 
 #[test]
