@@ -6,7 +6,6 @@
 #[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod images;
 #[path = "../engine/kinds.rs"]
-#[expect(dead_code, reason = "shared with the tests of the engine, which use all of it")]
 mod kinds;
 #[path = "../engine/power.rs"]
 mod power;
