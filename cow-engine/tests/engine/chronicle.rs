@@ -83,6 +83,16 @@ impl Chronicle {
         }
     }
 
+    /// Leaves out what no read that begins from now on may see.
+    pub(crate) fn forget_the_past(&self) {
+        for sector in &self.sectors {
+            let mut writes = sector.lock().unwrap();
+            let ended = writes.iter().filter(|write| write.ended != u64::MAX);
+            let floor = ended.map(|write| write.begun).max().unwrap_or(0);
+            writes.retain(|write| write.ended >= floor);
+        }
+    }
+
     /// Reads from an image, and checks.
     pub(crate) fn read(&self, image: &Image, first: usize, count: usize) {
         let begun = self.now();

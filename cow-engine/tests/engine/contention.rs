@@ -18,10 +18,11 @@ use crate::test_backing::TestBacking;
 /// Stamp of what lies below.
 const BELOW: u64 = 1 << 40;
 
-struct Arena<'i> {
-    kind: Kind,
-    image: &'i Image,
-    chronicle: &'i Chronicle,
+/// An image that several threads fight for.
+pub(crate) struct Arena<'i> {
+    pub(crate) kind: Kind,
+    pub(crate) image: &'i Image,
+    pub(crate) chronicle: &'i Chronicle,
 }
 
 impl Arena<'_> {
@@ -51,7 +52,8 @@ impl Arena<'_> {
         (first, end - first)
     }
 
-    fn step(&self, rng: &mut Rng, stamp: u64) {
+    /// Does anything, noted under a stamp that nobody else uses.
+    pub(crate) fn step(&self, rng: &mut Rng, stamp: u64) {
         let (first, count) = self.range(rng);
         let (at, len) = ((first * SECTOR) as u64, (count * SECTOR) as u64);
         let record = |first: usize, count: usize, stamp: u64, run: &dyn Fn()| {
