@@ -5,8 +5,12 @@ use std::time::Duration;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::{Config, Runner};
 
-/// Schedules of each kind that are tried when no time is named.
-const SCHEDULES: usize = 150;
+/// Schedules of each kind that are tried of a model of few steps when no time is named.
+pub(crate) const MANY: usize = 4000;
+/// The same of a model of many steps.
+pub(crate) const SOME: usize = 500;
+/// The same of a whole image.
+pub(crate) const FEW: usize = 120;
 
 /// Changes of priority that are tried in one schedule, besides those that threads ask for.
 const CHANGES: [usize; 2] = [2, 5];
@@ -21,7 +25,7 @@ fn config(most: Option<Duration>) -> Config {
 
 /// Runs `model` under random schedules and under schedules of few changes, which find what needs one
 /// thread to be slow and another one fast. `QIMG_MODEL_SECONDS` says how long instead of how often.
-pub(crate) fn explore(model: fn()) {
+pub(crate) fn explore(schedules: usize, model: fn()) {
     if let Ok(schedule) = std::env::var("QIMG_MODEL_SCHEDULE") {
         Runner::new(ReplayScheduler::new_from_encoded(&schedule), config(None)).run(model);
         return;
@@ -33,7 +37,7 @@ pub(crate) fn explore(model: fn()) {
             let share = Duration::from_secs_f64(seconds / (CHANGES.len() + 1) as f64);
             (usize::MAX, Some(share))
         }
-        None => (SCHEDULES, None),
+        None => (schedules, None),
     };
     // The same schedules every time, unless there is time for new ones.
     let seed = if seconds.is_some() { std::process::id().into() } else { 0x5eed };

@@ -8,7 +8,7 @@ use testkit::census;
 use testkit::stamps::{SECTOR, ZERO, sectors, stamps};
 
 use super::chronicle::Chronicle;
-use super::explore::explore;
+use super::explore::{FEW, explore};
 use super::kinds::{Kind, Media};
 use super::stepping::Stepping;
 
@@ -48,7 +48,7 @@ impl Start {
 /// Tries interleavings of `threads` on an image that `prepare` has worked on.
 pub(crate) fn model(start: fn() -> Start, prepare: fn(&World), threads: Threads) {
     EXPLORED.with(|explored| explored.set(Some((start, prepare, threads))));
-    explore(play);
+    explore(FEW, play);
 }
 
 pub(crate) type Threads = &'static [fn(&World)];

@@ -8,7 +8,7 @@ use shuttle::thread;
 
 use crate::Image;
 use crate::image::Writer;
-use crate::models::explore::explore;
+use crate::models::explore::{SOME, explore};
 use crate::models::kinds::Kind;
 use crate::models::stepping::Stepping;
 
@@ -62,7 +62,7 @@ impl Clusters {
 
 #[test]
 fn no_cluster_has_two_owners() {
-    explore(|| {
+    explore(SOME, || {
         let clusters = Clusters::new();
         thread::scope(|scope| {
             for wanted in 1..=3 {
@@ -87,7 +87,7 @@ fn no_cluster_has_two_owners() {
 
 #[test]
 fn trap_95_blobs_share_only_clusters_that_are_theirs() {
-    explore(|| {
+    explore(SOME, || {
         let clusters = Clusters::new();
         thread::scope(|scope| {
             for _ in 0..2 {

@@ -6,11 +6,11 @@ use shuttle::thread;
 
 use crate::error::Error;
 use crate::flush::FlushQueue;
-use crate::models::explore::explore;
+use crate::models::explore::{MANY, explore};
 
 #[test]
 fn a_flush_covers_what_ended_before_it_was_asked_for() {
-    explore(|| {
+    explore(MANY, || {
         let queue = FlushQueue::default();
         // What was written, and how much of it was when a flush that has ended began.
         let (written, durable, under_way) =
@@ -43,7 +43,7 @@ fn a_flush_covers_what_ended_before_it_was_asked_for() {
 
 #[test]
 fn who_follows_hears_of_the_failure_and_nobody_is_left_waiting() {
-    explore(|| {
+    explore(MANY, || {
         let queue = FlushQueue::default();
         let failed = AtomicU64::new(0);
         let follow = || match failed.load(Ordering::Relaxed) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread;
 
 use crate::in_flight::{InFlight, InFlightGuard};
-use crate::models::explore::explore;
+use crate::models::explore::{MANY, explore};
 
 /// Which units of guest space are held, a bit for each.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl Held {
 
 #[test]
 fn no_two_hold_the_same_and_nobody_waits_for_ever() {
-    explore(|| {
+    explore(MANY, || {
         let (table, held) = (InFlight::default(), Held::default());
         thread::scope(|scope| {
             for (start, end) in [(0, 2), (1, 3), (2, 4), (0, 4)] {
@@ -44,7 +44,7 @@ fn no_two_hold_the_same_and_nobody_waits_for_ever() {
 
 #[test]
 fn what_does_not_overlap_does_not_wait() {
-    explore(|| {
+    explore(MANY, || {
         let table = InFlight::default();
         let _held = table.hold(0, 2);
         // Were it to wait for us, it would wait for ever, and the checker would say so.

@@ -7,7 +7,7 @@ use shuttle::thread;
 
 use crate::allocator::Unpublished;
 use crate::flush::FlushQueue;
-use crate::models::explore::explore;
+use crate::models::explore::{MANY, explore};
 use crate::pins::Pins;
 
 /// A guest cluster whose data moves from host cluster to host cluster.
@@ -40,7 +40,7 @@ impl Moving {
 
 #[test]
 fn nothing_is_given_back_that_somebody_uses() {
-    explore(|| {
+    explore(MANY, || {
         let moving = Moving {
             pins: Pins::default(),
             queue: FlushQueue::default(),

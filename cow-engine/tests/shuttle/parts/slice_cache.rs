@@ -8,7 +8,7 @@ use cluster_map::Mapping;
 use qcow2_format::{L2Bitmap, L2Entry, L2Layout};
 use shuttle::thread;
 
-use crate::models::explore::explore;
+use crate::models::explore::{SOME, explore};
 use crate::slice_cache::{Slice, SliceCache};
 use crate::sync::Arc;
 
@@ -86,7 +86,7 @@ impl Tables {
 
 #[test]
 fn no_change_is_forgotten_under_pressure() {
-    explore(|| {
+    explore(SOME, || {
         let tables = Tables::new(14);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -112,7 +112,7 @@ fn no_change_is_forgotten_under_pressure() {
 
 #[test]
 fn two_publish_into_one_slice_beside_a_flush() {
-    explore(|| {
+    explore(SOME, || {
         let tables = Tables::new(2);
         thread::scope(|scope| {
             scope.spawn(|| {
