@@ -1,5 +1,5 @@
-//! `models`: interleavings of the engine's threads, tried by checkers that decide who goes on. Each
-//! checker needs the engine built for it, in a folder of its own.
+//! `models`: interleavings of the engine's threads, tried by checkers that decide who goes on, and then
+//! by real threads. Each checker needs the engine built for it, in a folder of its own.
 
 use crate::command::{self, cargo, root};
 use crate::failure::{Failure, Outcome};
@@ -35,7 +35,18 @@ struct Request {
 pub(crate) fn run(words: &[String]) -> Outcome {
     let request = parse(words)?;
     check(&SHUTTLE, &request)?;
-    check(&LOOM, &request)
+    check(&LOOM, &request)?;
+    match (&request.seconds, &request.filter) {
+        (Some(seconds), None) => stress(seconds),
+        _ => Ok(()),
+    }
+}
+
+/// Real threads on one image, for as long; for a second they are among the tests of the engine.
+fn stress(seconds: &str) -> Outcome {
+    let mut test = cargo();
+    test.args(["test", "--quiet", "--release", "--package", "cow-engine", "--test", "engine"]);
+    command::run(test.arg("stress::").env("QIMG_STRESS_SECONDS", seconds))
 }
 
 /// A few hundred schedules of each model. The orderings that the other checker is for are a few lines
