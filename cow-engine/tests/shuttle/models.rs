@@ -16,6 +16,7 @@ mod whole;
 mod world;
 
 #[path = "../engine/chronicle.rs"]
+#[expect(dead_code, reason = "shared with the tests of the engine")]
 mod chronicle;
 #[path = "../engine/images.rs"]
 #[expect(dead_code, reason = "shared with the tests of the engine")]
