@@ -46,7 +46,7 @@ pub(crate) fn all() -> Vec<Case> {
     for medium in [Medium::Full, Medium::FullExtended] {
         for (name, direction) in [("random read 4k", Read), ("random overwrite 4k", Write)] {
             for threads in [1, 2] {
-                let work = work(direction, Pattern::Random, KIB4, 100_000 * threads, threads, None);
+                let work = work(direction, Pattern::Random, KIB4, 50_000 * threads, threads, None);
                 cases.push(case(name, medium, work, 11));
             }
         }

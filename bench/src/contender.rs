@@ -45,4 +45,6 @@ pub(crate) struct Contender {
     pub(crate) understands_extended_l2: bool,
     /// Works on a raw file instead of an image.
     pub(crate) bare: bool,
+    /// Somebody else's code.
+    pub(crate) is_other: bool,
 }

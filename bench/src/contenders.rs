@@ -8,9 +8,19 @@ pub(crate) mod qemu;
 
 use crate::contender::Contender;
 
+const OTHER: Contender = Contender {
+    name: "",
+    open: bare::open,
+    understands_extended_l2: false,
+    bare: false,
+    is_other: true,
+};
+
+const OURS: Contender = Contender { understands_extended_l2: true, is_other: false, ..OTHER };
+
 pub(crate) const CONTENDERS: [Contender; 4] = [
-    Contender { name: "bare", open: bare::open, understands_extended_l2: true, bare: true },
-    Contender { name: "qimg", open: ours::open, understands_extended_l2: true, bare: false },
-    Contender { name: "imago", open: imago::open, understands_extended_l2: false, bare: false },
-    Contender { name: "qcow2-rs", open: qcow2_rs::open, understands_extended_l2: false, bare: false },
+    Contender { name: "bare", open: bare::open, bare: true, ..OURS },
+    Contender { name: "qimg", open: ours::open, ..OURS },
+    Contender { name: "imago", open: imago::open, ..OTHER },
+    Contender { name: "qcow2-rs", open: qcow2_rs::open, ..OTHER },
 ];

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use qimg::engine::{BackingReference, CreateOptions};
 use qimg::io::{Create, OpenOptions};
+use rustix::fs::Advice;
 
 use crate::failure::{Failure, Outcome};
 
@@ -18,7 +19,6 @@ pub(crate) enum Medium {
     FullExtended,
     /// Nothing in it, made anew for each round.
     Empty,
-    EmptyExtended,
     /// Nothing in it over a raw file that is full, made anew for each round.
     OverFull,
     OverFullExtended,
@@ -35,7 +35,7 @@ pub(crate) struct Media {
 
 impl Medium {
     pub(crate) fn is_extended(self) -> bool {
-        matches!(self, Self::FullExtended | Self::EmptyExtended | Self::OverFullExtended)
+        matches!(self, Self::FullExtended | Self::OverFullExtended)
     }
 
     pub(crate) fn is_full(self) -> bool {
@@ -44,7 +44,7 @@ impl Medium {
 }
 
 impl Media {
-    /// Makes what is only made once.
+    /// Makes what is only made once, unless an earlier run has left it here.
     pub(crate) fn make(folder: &Path) -> Outcome<Self> {
         let media = Self {
             folder: folder.to_path_buf(),
@@ -52,12 +52,37 @@ impl Media {
             full: folder.join("full.qcow2"),
             full_extended: folder.join("full-extended.qcow2"),
         };
+        let made = folder.join("made");
+        if made.exists() {
+            return media.settled();
+        }
         eprintln!("making the files in {}", folder.display());
         media.fill_raw()?;
         media.fill_image(&media.full, false)?;
         media.fill_image(&media.full_extended, true)?;
-        [&media.raw, &media.full, &media.full_extended].into_iter().try_for_each(|path| settle(path))?;
-        Ok(media)
+        File::create(&made).map_err(Failure::file(&made))?;
+        media.settled()
+    }
+
+    fn settled(self) -> Outcome<Self> {
+        [&self.raw, &self.full, &self.full_extended].into_iter().try_for_each(|path| settle(path))?;
+        Ok(self)
+    }
+
+    /// Sees to it that what a case reads is in the page cache, in single pages where it was not.
+    pub(crate) fn warm(&self, medium: Medium) -> Outcome {
+        let image = match medium {
+            Medium::Full => Some(&self.full),
+            Medium::FullExtended => Some(&self.full_extended),
+            _ => None,
+        };
+        for path in std::iter::once(&self.raw).chain(image) {
+            let mut file = File::open(path).map_err(Failure::file(path))?;
+            let advised = rustix::fs::fadvise(&file, 0, None, Advice::Random);
+            advised.map_err(|errno| Failure::file(path)(errno.into()))?;
+            read_all(&mut file, path)?;
+        }
+        Ok(())
     }
 
     /// The bytes at an offset of a full disk: each block of 4 KiB says where it is.
@@ -120,7 +145,7 @@ impl Media {
             Medium::Full => return Ok(self.full.clone()),
             Medium::FullExtended => return Ok(self.full_extended.clone()),
             Medium::Empty => self.create(&path, false, false)?,
-            Medium::EmptyExtended => self.create(&path, true, false)?,
+            
             Medium::OverFull => self.create(&path, false, true)?,
             Medium::OverFullExtended => self.create(&path, true, true)?,
         }
@@ -128,14 +153,21 @@ impl Media {
     }
 }
 
-/// Writes a file out, forgets it and reads it from front to back. How a file came into the page
+/// Writes a file out, forgets it and reads it again in single pages. How a file came into the page
 /// cache decides how large the pieces are that it lies there in, and that is worth a quarter of the
-/// time of a small read: files that are compared must have come the same way.
+/// time of a small read, and much more of a small write: files that are compared must have come
+/// the same way.
 fn settle(path: &Path) -> Outcome {
     let mut file = File::open(path).map_err(Failure::file(path))?;
     file.sync_all().map_err(Failure::file(path))?;
-    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
-        .map_err(|errno| Failure::file(path)(errno.into()))?;
+    for advice in [Advice::DontNeed, Advice::Random] {
+        let advised = rustix::fs::fadvise(&file, 0, None, advice);
+        advised.map_err(|errno| Failure::file(path)(errno.into()))?;
+    }
+    read_all(&mut file, path)
+}
+
+fn read_all(file: &mut File, path: &Path) -> Outcome {
     let mut buf = vec![0; 1 << 20];
     while file.read(&mut buf).map_err(Failure::file(path))? > 0 {}
     Ok(())

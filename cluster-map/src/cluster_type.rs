@@ -33,6 +33,7 @@ impl ClusterType {
     ///
     /// # Errors
     /// The entry means nothing in this dialect; see [`Fault`].
+    #[inline]
     pub fn classify(dialect: Dialect, guest: GuestOffset, entry: L2Entry) -> Result<Self, Error> {
         let fail = |fault| Err(Error { guest, entry, fault });
         if let Some(descriptor) = CompressedDescriptor::decode(dialect.geometry(), entry) {

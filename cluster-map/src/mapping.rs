@@ -20,12 +20,14 @@ impl Mapping {
 
     /// An entry of a standard L2 table.
     #[must_use]
+    #[inline]
     pub const fn standard(entry: L2Entry) -> Self {
         Self { entry, bitmap: L2Bitmap::EMPTY }
     }
 
     /// An entry of an extended L2 table.
     #[must_use]
+    #[inline]
     pub const fn extended(entry: L2Entry, bitmap: L2Bitmap) -> Self {
         Self { entry, bitmap }
     }

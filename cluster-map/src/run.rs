@@ -56,6 +56,7 @@ pub struct Runs {
 impl RunKind {
     /// The answer for bytes starting `skip` into a cluster of the given type.
     #[must_use]
+    #[inline]
     pub const fn of(cluster: ClusterType, skip: u64) -> Self {
         match cluster {
             ClusterType::Unallocated => Self::Below { reserved: None },
@@ -73,6 +74,7 @@ impl RunKind {
     /// The answer for bytes starting `skip` into a subcluster of the given type; a compressed
     /// cluster counts as a whole, from its start.
     #[must_use]
+    #[inline]
     pub const fn of_subcluster(subcluster: SubclusterType, skip: u64) -> Self {
         match subcluster {
             SubclusterType::UnallocatedPlain => Self::Below { reserved: None },
@@ -90,6 +92,7 @@ impl RunKind {
 
     /// Whether `next` continues this answer when it starts `len` bytes later.
     #[must_use]
+    #[inline]
     pub fn continues(self, len: u64, next: Self) -> bool {
         match (self, next) {
             (Self::Below { reserved: None }, Self::Below { reserved: None })

@@ -66,6 +66,7 @@ impl Subclusters {
     /// # Errors
     /// A subcluster is said to be both allocated and zero, or allocated without host space; or
     /// the descriptor itself means nothing.
+    #[inline]
     pub fn classify(dialect: Dialect, guest: GuestOffset, mapping: Mapping) -> Result<Self, Error> {
         let Mapping { entry, bitmap } = mapping;
         // Of a compressed descriptor bit 0 is a bit of the host offset.
@@ -83,12 +84,14 @@ impl Subclusters {
 
     /// The type of the cluster, which its subclusters refine: unallocated, normal or compressed.
     #[must_use]
+    #[inline]
     pub const fn cluster(&self) -> ClusterType {
         self.cluster
     }
 
     /// The type of one subcluster; an `index` beyond the last means the last.
     #[must_use]
+    #[inline]
     pub fn kind(&self, index: u32) -> SubclusterType {
         let index = index.min(L2Bitmap::SUBCLUSTER_COUNT.saturating_sub(1));
         let bit = 1_u32.checked_shl(index).unwrap_or(0);
@@ -118,13 +121,26 @@ impl Subclusters {
 
     /// The run of subclusters of one kind that starts at `first`.
     #[must_use]
+    #[inline]
     pub fn run_from(&self, first: u32) -> SubclusterRun {
         let first = first.min(L2Bitmap::SUBCLUSTER_COUNT.saturating_sub(1));
         let kind = self.kind(first);
-        let same = |index: &u32| self.kind(*index).is_like(kind);
-        let rest = first.saturating_add(1)..L2Bitmap::SUBCLUSTER_COUNT;
-        let count = rest.take_while(same).fold(1_u32, |count, _| count.saturating_add(1));
+        // Zeros come in from above: the run ends with the cluster.
+        let count = self.like(kind).checked_shr(first).unwrap_or(0).trailing_ones();
         SubclusterRun { first, count, kind }
+    }
+
+    /// One bit for each subcluster that is of this kind.
+    #[inline]
+    const fn like(&self, kind: SubclusterType) -> u32 {
+        let (allocated, zero) = (self.bitmap.allocated(), self.bitmap.zero());
+        match kind {
+            SubclusterType::Compressed(_) => u32::MAX,
+            SubclusterType::ZeroPlain | SubclusterType::ZeroAllocated { .. } => zero,
+            SubclusterType::Normal { .. } => allocated & !zero,
+            SubclusterType::UnallocatedAllocated { .. } => !(allocated | zero),
+            SubclusterType::UnallocatedPlain => !zero,
+        }
     }
 
     /// The run of subclusters of one kind that `index` belongs to.

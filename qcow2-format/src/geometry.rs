@@ -37,6 +37,7 @@ impl ClusterBits {
     ///
     /// # Errors
     /// `bits` is not in 9..=21.
+    #[inline]
     pub const fn new(bits: u32) -> Result<Self, Error> {
         if bits < limit::CLUSTER_BITS_MIN || bits > limit::CLUSTER_BITS_MAX {
             let found = bits as u64;
@@ -53,6 +54,7 @@ impl ClusterBits {
 
     /// The power of two.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -66,6 +68,7 @@ impl RefcountOrder {
     ///
     /// # Errors
     /// `order` is not in 0..=6.
+    #[inline]
     pub const fn new(order: u32) -> Result<Self, Error> {
         if order > limit::REFCOUNT_ORDER_MAX {
             let found = order as u64;
@@ -82,18 +85,21 @@ impl RefcountOrder {
 
     /// The power of two.
     #[must_use]
+    #[inline]
     pub const fn get(self) -> u32 {
         self.0
     }
 
     /// Width of one count in bits.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u32 {
         1 << self.0
     }
 
     /// Largest count that fits.
     #[must_use]
+    #[inline]
     pub const fn max_count(self) -> u64 {
         u64::MAX >> (64_u32.saturating_sub(self.bits()))
     }
@@ -105,6 +111,7 @@ impl Geometry {
     /// # Errors
     /// Extended L2 entries with clusters below 16 KiB: their subclusters would be smaller than a
     /// sector.
+    #[inline]
     pub const fn new(
         cluster_bits: ClusterBits,
         refcount_order: RefcountOrder,
@@ -121,30 +128,35 @@ impl Geometry {
 
     /// Cluster size as a power of two.
     #[must_use]
+    #[inline]
     pub const fn cluster_bits(self) -> ClusterBits {
         self.cluster_bits
     }
 
     /// Refcount width.
     #[must_use]
+    #[inline]
     pub const fn refcount_order(self) -> RefcountOrder {
         self.refcount_order
     }
 
     /// Shape of L2 entries.
     #[must_use]
+    #[inline]
     pub const fn l2_layout(self) -> L2Layout {
         self.l2_layout
     }
 
     /// Bytes per cluster.
     #[must_use]
+    #[inline]
     pub const fn cluster_bytes(self) -> u64 {
         1 << self.cluster_bits.0
     }
 
     /// Bytes per L2 entry: 8 or 16.
     #[must_use]
+    #[inline]
     pub const fn l2_entry_bytes(self) -> u64 {
         match self.l2_layout {
             L2Layout::Standard => 8,
@@ -163,54 +175,63 @@ impl Geometry {
 
     /// Entries in an L2 table.
     #[must_use]
+    #[inline]
     pub const fn l2_entry_count(self) -> u64 {
         1 << self.l2_bits()
     }
 
     /// Guest bytes that one L2 table maps.
     #[must_use]
+    #[inline]
     pub const fn l2_table_guest_bytes(self) -> u64 {
         1 << self.l2_bits().saturating_add(self.cluster_bits.0)
     }
 
     /// Index into the L1 table for a guest offset.
     #[must_use]
+    #[inline]
     pub const fn l1_index(self, offset: GuestOffset) -> u64 {
         offset.get() >> self.l2_bits().saturating_add(self.cluster_bits.0)
     }
 
     /// Index into the L2 table for a guest offset.
     #[must_use]
+    #[inline]
     pub const fn l2_index(self, offset: GuestOffset) -> u64 {
         (offset.get() >> self.cluster_bits.0) & self.l2_entry_count().saturating_sub(1)
     }
 
     /// Distance of `offset` from the start of its cluster; for guest and host offsets alike.
     #[must_use]
+    #[inline]
     pub const fn offset_in_cluster(self, offset: u64) -> u64 {
         offset & self.cluster_bytes().saturating_sub(1)
     }
 
     /// `offset` rounded down to the start of its cluster.
     #[must_use]
+    #[inline]
     pub const fn cluster_start(self, offset: u64) -> u64 {
         offset & !self.cluster_bytes().saturating_sub(1)
     }
 
     /// Whether `offset` is a multiple of the cluster size.
     #[must_use]
+    #[inline]
     pub const fn is_cluster_aligned(self, offset: u64) -> bool {
         self.offset_in_cluster(offset) == 0
     }
 
     /// Number of clusters that `bytes` need, the last one possibly partial.
     #[must_use]
+    #[inline]
     pub const fn clusters_for(self, bytes: u64) -> u64 {
         bytes.div_ceil(self.cluster_bytes())
     }
 
     /// Entries an L1 table needs for a virtual disk of `size` bytes.
     #[must_use]
+    #[inline]
     pub const fn l1_entries_for(self, size: u64) -> u64 {
         size.div_ceil(self.l2_table_guest_bytes())
     }
@@ -218,6 +239,7 @@ impl Geometry {
     /// Largest virtual size whose L1 table stays within [`limit::L1_TABLE_BYTES_MAX`]; at most
     /// what fits a signed 64-bit offset.
     #[must_use]
+    #[inline]
     pub const fn virtual_size_max(self) -> u64 {
         let bytes = (limit::L1_TABLE_BYTES_MAX / 8).saturating_mul(self.l2_table_guest_bytes());
         if bytes > i64::MAX as u64 { i64::MAX as u64 } else { bytes }
@@ -225,24 +247,28 @@ impl Geometry {
 
     /// Counts in one refcount block (one cluster).
     #[must_use]
+    #[inline]
     pub const fn refcounts_per_block(self) -> u64 {
         self.cluster_bytes().saturating_mul(8) >> self.refcount_order.0
     }
 
     /// Entries in one cluster of the refcount table (or L1 table).
     #[must_use]
+    #[inline]
     pub const fn table_entries_per_cluster(self) -> u64 {
         self.cluster_bytes() / 8
     }
 
     /// The host cluster that holds `offset`.
     #[must_use]
+    #[inline]
     pub const fn host_cluster(self, offset: HostOffset) -> HostCluster {
         HostCluster::new(offset.get() >> self.cluster_bits.0)
     }
 
     /// Start of a host cluster; `None` if it lies beyond 64 bits.
     #[must_use]
+    #[inline]
     pub const fn host_offset(self, cluster: HostCluster) -> Option<HostOffset> {
         match cluster.get().checked_mul(self.cluster_bytes()) {
             Some(offset) => Some(HostOffset::new(offset)),
@@ -252,6 +278,7 @@ impl Geometry {
 
     /// Bytes per subcluster: a 32nd of a cluster with extended L2 entries, otherwise a cluster.
     #[must_use]
+    #[inline]
     pub const fn subcluster_bytes(self) -> u64 {
         match self.l2_layout {
             L2Layout::Standard => self.cluster_bytes(),
@@ -261,6 +288,7 @@ impl Geometry {
 
     /// First bit of the sector count in a compressed cluster descriptor: `70 - cluster_bits`.
     #[must_use]
+    #[inline]
     pub const fn compressed_offset_bits(self) -> u32 {
         70_u32.saturating_sub(self.cluster_bits.0)
     }

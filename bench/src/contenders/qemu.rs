@@ -20,7 +20,7 @@ pub(crate) fn bench(image: &Path, work: &Work, depth: u32) -> Outcome<Option<f64
         return Ok(None);
     }
     let mut command = Command::new("qemu-img");
-    command.args(["bench", "-f", "qcow2", "-t", "writeback", "-U"]);
+    command.args(["bench", "-f", "qcow2", "-t", "writeback"]);
     if work.direction == Direction::Write {
         command.arg("-w");
     }
