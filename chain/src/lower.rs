@@ -98,6 +98,9 @@ impl Backing for LowerLayers {
     }
 
     fn reads_as_zeros(&self, offset: u64, len: u64) -> Result<bool, BelowError> {
+        if len > 0 && self.starts_with_data(offset)? {
+            return Ok(false);
+        }
         let (mut at, mut rest) = (offset, len);
         while rest > 0 {
             let status = match self.0.first() {
@@ -112,5 +115,18 @@ impl Backing for LowerLayers {
             (at, rest) = (at.saturating_add(step), rest - step);
         }
         Ok(true)
+    }
+}
+
+impl LowerLayers {
+    /// Whether the nearest layer is raw and certainly holds data at `offset`.
+    fn starts_with_data(&self, offset: u64) -> Result<bool, BelowError> {
+        let Some(layer) = self.0.first() else { return Ok(false) };
+        match layer.disk() {
+            Disk::Raw(raw) if offset < layer.virtual_size() => raw
+                .surely_holds_data(offset)
+                .map_err(|error| Arc::new(layer.storage_error(error)) as BelowError),
+            _ => Ok(false),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A raw layer: the bytes of the disk as they are.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use block_io::{Result, Storage, StorageExt};
 use cow_engine::Preallocation;
@@ -17,13 +18,15 @@ const ZERO_BYTES: usize = 1 << 20;
 pub(crate) struct RawDisk {
     storage: Arc<dyn Storage>,
     virtual_size: u64,
+    /// A range that was seen to hold data. Only of use while nobody writes here.
+    seen_data: Mutex<Range<u64>>,
 }
 
 impl RawDisk {
     /// Takes a storage as it is.
     pub(crate) fn new(storage: Arc<dyn Storage>) -> Result<Self> {
         let virtual_size = storage.len()?.next_multiple_of(SECTOR_BYTES);
-        Ok(Self { storage, virtual_size })
+        Ok(Self { storage, virtual_size, seen_data: Mutex::new(0..0) })
     }
 
     /// Size of the disk in bytes, a multiple of 512.
@@ -42,6 +45,7 @@ impl RawDisk {
         }
         resized?;
         self.virtual_size = self.storage.len()?.next_multiple_of(SECTOR_BYTES);
+        *self.seen() = 0..0;
         Ok(())
     }
 
@@ -71,6 +75,30 @@ impl RawDisk {
 
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.storage.read_zero_filled(offset, buf).map(drop)
+    }
+
+    /// Whether there certainly is data at `offset` of a layer that nobody writes to. Whoever copies
+    /// old bytes asks for each cluster, and the host takes its time to answer.
+    pub(crate) fn surely_holds_data(&self, offset: u64) -> Result<bool> {
+        if self.seen().contains(&offset) {
+            return Ok(true);
+        }
+        let Some(extent) = self.storage.extent_at(offset)? else { return Ok(false) };
+        if extent.is_hole() {
+            return Ok(false);
+        }
+        let found = offset..offset.saturating_add(extent.len);
+        let mut seen = self.seen();
+        if found.start <= seen.end && seen.start <= found.end {
+            *seen = seen.start.min(found.start)..seen.end.max(found.end);
+        } else {
+            *seen = found;
+        }
+        Ok(true)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Range<u64>> {
+        self.seen_data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What lies at `offset` inside the disk: whether it is a hole, and for how many bytes.

@@ -39,6 +39,7 @@ mod poison;
 mod preallocation;
 mod read;
 mod resize;
+mod scratch;
 mod slice_cache;
 mod sync;
 mod translate;

@@ -8,6 +8,18 @@ use cluster_map::CowSource;
 use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
 use crate::plan::{AllocateRun, CowRange, WritePlan, WriteRun};
+use crate::scratch;
+
+/// Most guest bytes between head and tail that are read for nothing, and copied, to save a call.
+const BETWEEN_BYTES_MAX: usize = 16 << 10;
+
+/// A run with old bytes on both sides, as one range.
+#[derive(Clone, Copy, Debug)]
+struct Around {
+    all: CowRange,
+    /// Bytes before the guest's.
+    head: usize,
+}
 
 impl Image {
     /// Writes the guest bytes of a plan and copies the old bytes around them.
@@ -41,8 +53,11 @@ impl Image {
         Ok(())
     }
 
-    /// Head, guest data and tail go out as one vectored write: they are adjacent.
+    /// Head, guest data and tail go out as one write: they are adjacent.
     fn execute_allocating(&self, run: &AllocateRun, data: &[u8]) -> Result<()> {
+        if let Some(around) = self.cow_around(run, data)? {
+            return self.write_around(&around, data);
+        }
         let head = self.cow_bytes(run, run.cow_start())?;
         let tail = self.cow_bytes(run, run.cow_end())?;
         let start = match (&head, run.cow_start()) {
@@ -55,6 +70,34 @@ impl Image {
         self.data_storage()
             .write_vectored_at(start.get(), &parts)
             .map_err(Error::storage(Purpose::Data))
+    }
+
+    /// Head, tail and the little between them as one range, if their old bytes come from the same
+    /// place and are needed: one read then brings both.
+    fn cow_around(&self, run: &AllocateRun, data: &[u8]) -> Result<Option<Around>> {
+        let (Some(head), Some(tail)) = (run.cow_start(), run.cow_end()) else { return Ok(None) };
+        let continuous = matches!(head.source, CowSource::Below | CowSource::Host(_));
+        if data.len() > BETWEEN_BYTES_MAX || head.source != tail.source || !continuous {
+            return Ok(None);
+        }
+        if !self.cow_is_needed(run, &head)? || !self.cow_is_needed(run, &tail)? {
+            return Ok(None);
+        }
+        let len = head.len + data.len() as u64 + tail.len;
+        Ok(Some(Around { all: CowRange { len, ..head }, head: head.len as usize }))
+    }
+
+    fn write_around(&self, around: &Around, data: &[u8]) -> Result<()> {
+        let Around { all, head } = *around;
+        let storage = self.data_storage();
+        scratch::with(storage.alignment(), all.len as usize, |bytes| {
+            self.read_cow(&all, bytes)?;
+            match bytes.get_mut(head..head + data.len()) {
+                Some(middle) => middle.copy_from_slice(data),
+                None => return Err(Error::Plan { reason: "a write leaves its run" }),
+            }
+            storage.write_at(all.host.get(), bytes).map_err(Error::storage(Purpose::Data))
+        })
     }
 
     /// The old bytes of a range; `None` when nothing has to be written for it.
