@@ -12,6 +12,14 @@ pub(crate) struct Case {
     pub(crate) rounds: usize,
 }
 
+impl Case {
+    /// Whether everybody can work on the same files in turns, again and again.
+    pub(crate) fn stays_open(&self) -> bool {
+        let random = self.work.pattern == Pattern::Random && self.work.flush_every.is_none();
+        self.medium.is_full() && random
+    }
+}
+
 const KIB4: usize = 4096;
 const MIB: usize = 1 << 20;
 /// In the middle of a cluster, so that there are old bytes on both sides.
@@ -46,8 +54,8 @@ pub(crate) fn all() -> Vec<Case> {
     for medium in [Medium::Full, Medium::FullExtended] {
         for (name, direction) in [("random read 4k", Read), ("random overwrite 4k", Write)] {
             for threads in [1, 2] {
-                let work = work(direction, Pattern::Random, KIB4, 50_000 * threads, threads, None);
-                cases.push(case(name, medium, work, 11));
+                let work = work(direction, Pattern::Random, KIB4, 8_000 * threads, threads, None);
+                cases.push(case(name, medium, work, 61));
             }
         }
     }

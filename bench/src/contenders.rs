@@ -1,6 +1,6 @@
 //! Everybody who takes part, bare calls first.
 
-mod bare;
+pub(crate) mod bare;
 mod imago;
 mod ours;
 mod qcow2_rs;

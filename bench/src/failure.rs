@@ -11,11 +11,20 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 pub(crate) enum Failure {
     Usage,
     NoSuchCase,
-    File { path: PathBuf, source: io::Error },
+    File {
+        path: PathBuf,
+        source: io::Error,
+    },
     /// A contender refused.
-    Contender { name: &'static str, what: String },
+    Contender {
+        name: &'static str,
+        what: String,
+    },
     /// A contender read other bytes than were written, or left a damaged image.
-    Wrong { name: &'static str, what: String },
+    Wrong {
+        name: &'static str,
+        what: String,
+    },
 }
 
 impl Failure {

@@ -46,10 +46,11 @@ fn engine(words: &[String]) -> Outcome {
             rows.push(measure::measure(&case, &media)?);
         }
     }
-    let memory = match wanted.is_empty() || wanted.iter().any(|word| "memory".contains(word.as_str())) {
-        true => memory::measure(&media)?,
-        false => Vec::new(),
-    };
+    let memory =
+        match wanted.is_empty() || wanted.iter().any(|word| "memory".contains(word.as_str())) {
+            true => memory::measure(&media)?,
+            false => Vec::new(),
+        };
     if rows.is_empty() && memory.is_empty() {
         return Err(Failure::NoSuchCase);
     }

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::cases::Case;
 use crate::contender::{Contender, Disk, Handle};
-use crate::contenders::{CONTENDERS, qemu};
+use crate::contenders::{CONTENDERS, bare, qemu};
 use crate::failure::{Failure, Outcome};
-use crate::media::{Media, SIZE};
+use crate::media::{Media, Medium, SIZE};
 use crate::work::{Direction, Work};
 
-/// Queue depths that `qemu-img bench` is tried with; the better one counts.
-const QEMU_DEPTHS: [u32; 2] = [1, 64];
+/// Queue depths that `qemu-img bench` is tried with: one request at a time, as one of our threads
+/// does it, and its default, for which it uses all cores.
+pub(crate) const QEMU_DEPTHS: [(&str, u32); 2] = [("qemu-img -d 1", 1), ("qemu-img -d 64", 64)];
 
 /// Seconds per request of everybody, round by round; empty for who cannot do it.
 #[derive(Debug)]
@@ -21,48 +22,108 @@ pub(crate) struct Row {
     pub(crate) threads: usize,
     /// In the order of the contenders, the real tool last.
     pub(crate) seconds: Vec<(&'static str, Vec<f64>)>,
+    /// The same work by one thread, in the same rounds; not measured for every case.
+    pub(crate) singles: Vec<(&'static str, Vec<f64>)>,
 }
 
 pub(crate) fn measure(case: &Case, media: &Media) -> Outcome<Row> {
-    let mut seconds: Vec<(&'static str, Vec<f64>)> =
-        CONTENDERS.iter().map(|contender| (contender.name, Vec::new())).collect();
-    let mut real = Vec::new();
     media.warm(case.medium)?;
+    let mut row = Row {
+        case: case.name.clone(),
+        threads: case.work.threads,
+        seconds: CONTENDERS.iter().map(|contender| (contender.name, Vec::new())).collect(),
+        singles: Vec::new(),
+    };
+    if case.stays_open() {
+        all_open(case, media, &mut row)?;
+        return Ok(row);
+    }
+    let mut real = QEMU_DEPTHS.map(|(name, _)| (name, Vec::new()));
     for round in 0..case.rounds {
         for turn in 0..CONTENDERS.len() {
             // Nobody always comes after the same one.
             let index = (turn + round) % CONTENDERS.len();
             let contender = &CONTENDERS[index];
-            match one(contender, case, media, round as u64) {
-                Ok(time) => seconds[index].1.extend(time),
+            match one(contender, case, media, seed(round, index)) {
+                Ok(time) => row.seconds[index].1.extend(time),
                 // Others may refuse, or be wrong: said aloud, and no figure.
                 Err(failure) if contender.is_other => eprintln!("  {failure}"),
                 Err(failure) => return Err(failure),
             }
         }
-        real.extend(real_tool(case, media)?);
+        for ((_, depth), (_, times)) in QEMU_DEPTHS.iter().zip(&mut real) {
+            let file = media.file(case.medium, false)?;
+            times.extend(qemu::bench(&file, &case.work, *depth)?);
+        }
     }
-    seconds.push(("qemu-img", real));
-    Ok(Row { case: case.name.clone(), threads: case.work.threads, seconds })
+    row.seconds.extend(real);
+    Ok(row)
+}
+
+/// Nobody works where somebody else has just been: memory and disks remember.
+fn seed(round: usize, contender: usize) -> u64 {
+    (round * CONTENDERS.len() + contender) as u64
+}
+
+/// Many short rounds on handles that stay open: what disturbs one contender disturbs the next one
+/// as well. With several threads each round is done by one thread, too.
+fn all_open(case: &Case, media: &Media, row: &mut Row) -> Outcome {
+    let work = &case.work;
+    let single = Work { threads: 1, requests: work.requests / work.threads, ..*work };
+    let mut open = Vec::new();
+    for (index, contender) in CONTENDERS.iter().enumerate() {
+        if case.medium.is_extended() && !contender.understands_extended_l2 {
+            continue;
+        }
+        let file = media.file(case.medium, contender.bare)?;
+        let handle = (contender.open)(&file, work.direction == Direction::Write)?;
+        if work.threads > 1 && matches!(handle, Handle::Single(_)) {
+            continue;
+        }
+        warm(handle.disk())?;
+        open.push((index, handle));
+    }
+    row.singles = CONTENDERS.iter().map(|contender| (contender.name, Vec::new())).collect();
+    for round in 0..case.rounds {
+        open.rotate_left(1);
+        for (index, handle) in &open {
+            for (work, times) in [(work, &mut row.seconds), (&single, &mut row.singles)] {
+                let offsets = work.offsets(SIZE, seed(round, *index));
+                let requests = offsets.iter().map(Vec::len).sum::<usize>();
+                let time = run(handle, work, &offsets)?;
+                times[*index].1.extend(time.map(|time| time.as_secs_f64() / requests as f64));
+                if work.threads == 1 {
+                    break;
+                }
+            }
+        }
+    }
+    open.into_iter().try_for_each(|(_, handle)| handle.close())
 }
 
 /// One round of one contender: seconds per request.
-fn one(contender: &Contender, case: &Case, media: &Media, round: u64) -> Outcome<Option<f64>> {
+fn one(contender: &Contender, case: &Case, media: &Media, seed: u64) -> Outcome<Option<f64>> {
     if case.medium.is_extended() && !contender.understands_extended_l2 {
         return Ok(None);
     }
     let work = &case.work;
     let file = media.file(case.medium, contender.bare)?;
-    let handle = (contender.open)(&file, work.direction == Direction::Write)?;
+    let handle = match (contender.bare, case.medium) {
+        (true, Medium::OverFull) => bare::open_over(&file, &media.raw)?,
+        _ => (contender.open)(&file, work.direction == Direction::Write)?,
+    };
     if case.medium.is_full() {
         warm(handle.disk())?;
     }
-    let offsets = work.offsets(SIZE, 0x51ce + round);
+    let offsets = work.offsets(SIZE, seed);
     let Some(time) = run(&handle, work, &offsets)? else { return Ok(None) };
     if case.medium.is_full() {
         handle.close()?;
     } else {
-        verify(contender, handle, &file, &offsets, round == 0)?;
+        match contender.bare {
+            true => handle.close()?,
+            false => verify(contender, handle, &file, &offsets, seed < CONTENDERS.len() as u64)?,
+        }
         std::fs::remove_file(&file).map_err(Failure::file(&file))?;
     }
     let requests = offsets.iter().map(Vec::len).sum::<usize>();
@@ -148,24 +209,11 @@ fn verify(
         }
     }
     handle.close()?;
-    if ask_the_real_tool && !contender.bare && !qemu::check(file)? {
+    if ask_the_real_tool && !qemu::check(file)? {
         let what = "the real tool finds the image damaged".to_owned();
         return Err(Failure::Wrong { name: contender.name, what });
     }
     Ok(())
-}
-
-fn real_tool(case: &Case, media: &Media) -> Outcome<Option<f64>> {
-    let mut best: Option<f64> = None;
-    for depth in QEMU_DEPTHS {
-        let file = media.file(case.medium, false)?;
-        let time = qemu::bench(&file, &case.work, depth)?;
-        best = match (best, time) {
-            (Some(best), Some(time)) => Some(best.min(time)),
-            (best, time) => best.or(time),
-        };
-    }
-    Ok(best)
 }
 
 /// A page-aligned buffer: what a guest's memory is like.

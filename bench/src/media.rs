@@ -65,7 +65,9 @@ impl Media {
     }
 
     fn settled(self) -> Outcome<Self> {
-        [&self.raw, &self.full, &self.full_extended].into_iter().try_for_each(|path| settle(path))?;
+        [&self.raw, &self.full, &self.full_extended]
+            .into_iter()
+            .try_for_each(|path| settle(path))?;
         Ok(self)
     }
 
@@ -145,7 +147,7 @@ impl Media {
             Medium::Full => return Ok(self.full.clone()),
             Medium::FullExtended => return Ok(self.full_extended.clone()),
             Medium::Empty => self.create(&path, false, false)?,
-            
+
             Medium::OverFull => self.create(&path, false, true)?,
             Medium::OverFullExtended => self.create(&path, true, true)?,
         }

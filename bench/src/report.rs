@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::measure::Row;
+use crate::contenders::CONTENDERS;
+use crate::measure::{QEMU_DEPTHS, Row};
 use crate::memory::Memory;
 
 /// The one whose speed is asked about.
@@ -23,17 +24,29 @@ fn ratio(row: &Row, name: &str) -> Option<f64> {
     median(&ratios)
 }
 
-/// How much faster two threads are than one, for the row of one thread before it.
+/// How much faster two threads are than one: in the same rounds, or beside the row before.
 fn speedup(rows: &[Row], row: &Row, name: &str) -> Option<f64> {
+    let times = |times: &[(&'static str, Vec<f64>)]| {
+        Some(times.iter().find(|(other, _)| *other == name)?.1.clone())
+    };
     let single = row.case.strip_suffix(", 2 threads")?;
-    let time = |row: &Row| median(&row.seconds.iter().find(|(other, _)| *other == name)?.1);
-    Some(time(rows.iter().find(|other| other.case == single)?)? / time(row)?)
+    let of_row = times(&row.seconds)?;
+    if let Some(singles) = times(&row.singles) {
+        let ratios: Vec<f64> = singles.iter().zip(&of_row).map(|(one, two)| one / two).collect();
+        return median(&ratios);
+    }
+    let single = rows.iter().find(|other| other.case == single)?;
+    Some(median(&times(&single.seconds)?)? / median(&of_row)?)
 }
 
 /// Microseconds per request of everybody, and how many times faster we are than each.
 pub(crate) fn table(rows: &[Row], memory: &[Memory]) -> String {
     let mut text = String::new();
-    let names: Vec<_> = rows.first().map_or(Vec::new(), |row| row.seconds.iter().map(|(name, _)| *name).collect());
+    let names: Vec<_> = CONTENDERS
+        .iter()
+        .map(|contender| contender.name)
+        .chain(QEMU_DEPTHS.map(|(name, _)| name))
+        .collect();
     if !rows.is_empty() {
         text.push_str("microseconds per request (times faster qimg is than this one)\n\n| case |");
         names.iter().for_each(|name| text.push_str(&format!(" {name} |")));
@@ -74,8 +87,11 @@ pub(crate) fn json(rows: &[Row], memory: &[Memory]) -> String {
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
-            let seconds: serde_json::Map<_, _> =
-                row.seconds.iter().map(|(name, times)| ((*name).to_owned(), json!(times))).collect();
+            let seconds: serde_json::Map<_, _> = row
+                .seconds
+                .iter()
+                .map(|(name, times)| ((*name).to_owned(), json!(times)))
+                .collect();
             json!({ "case": row.case, "threads": row.threads, "seconds": seconds })
         })
         .collect();

@@ -70,7 +70,11 @@ impl Work {
                 for last in (1..clusters.len()).rev() {
                     clusters.swap(last, random.below(last as u64 + 1) as usize);
                 }
-                clusters.iter().take(self.requests).map(|cluster| cluster * CLUSTER + skip).collect()
+                clusters
+                    .iter()
+                    .take(self.requests)
+                    .map(|cluster| cluster * CLUSTER + skip)
+                    .collect()
             }
         };
         let share = all.len().div_ceil(self.threads);
