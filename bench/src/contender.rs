@@ -17,6 +17,7 @@ pub(crate) trait Disk {
 /// An open disk, and whether several threads may use it.
 pub(crate) enum Handle {
     Shared(Box<dyn Disk + Send + Sync>),
+    #[cfg_attr(not(feature = "others"), expect(dead_code, reason = "only others are like this"))]
     Single(Box<dyn Disk>),
 }
 

@@ -2,8 +2,11 @@
 //! rows, like the tasks. A bench prints ratios and never fails because of a number.
 
 mod create;
+mod engine;
 mod report;
 mod run;
+
+use std::path::PathBuf;
 
 use crate::command::run_cargo;
 use crate::environment;
@@ -14,16 +17,36 @@ use report::Row;
 /// One row of the table.
 struct Bench {
     name: &'static str,
-    /// Measures the cases whose names contain one of the words; all of them without words.
-    run: fn(&[String]) -> Outcome<Vec<Row>>,
+    /// Measures the cases whose names contain one of the words (all of them without words), prints
+    /// the table and returns the file with the numbers.
+    run: fn(&[String]) -> Outcome<PathBuf>,
     sentence: &'static str,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "create",
-    run: create::run,
-    sentence: "new images, preallocated and not, beside `qemu-img create`",
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "create",
+        run: |cases| programs("create", create::run, cases),
+        sentence: "new images, preallocated and not, beside `qemu-img create`",
+    },
+    Bench {
+        name: "engine",
+        run: engine::run,
+        sentence: "reads and writes in process, beside two crates, `qemu-img bench` and bare calls",
+    },
+];
+
+/// A bench of our programs, which are built first.
+fn programs(
+    name: &str,
+    run: fn(&[String]) -> Outcome<Vec<Row>>,
+    cases: &[String],
+) -> Outcome<PathBuf> {
+    run_cargo(&["build", "--quiet", "--release", "--package", "qimg-tools", "--bins"])?;
+    let rows = run(cases)?;
+    print!("{}", report::table(&rows));
+    report::write(name, &rows)
+}
 
 pub(crate) fn run(words: &[String]) -> Outcome {
     let Some((name, cases)) = words.split_first() else {
@@ -34,10 +57,7 @@ pub(crate) fn run(words: &[String]) -> Outcome {
     let bench =
         bench.ok_or_else(|| Failure::UnknownArgument { task: "bench", argument: name.clone() })?;
     environment::ensure()?;
-    run_cargo(&["build", "--quiet", "--release", "--package", "qimg-tools", "--bins"])?;
-    let rows = (bench.run)(cases)?;
-    print!("{}", report::table(&rows));
-    println!("written to {}", report::write(bench.name, &rows)?.display());
+    println!("written to {}", (bench.run)(cases)?.display());
     Ok(())
 }
 
