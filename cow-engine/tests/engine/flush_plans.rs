@@ -35,6 +35,17 @@ fn trap_80_second_write() {
 }
 
 #[test]
+fn a_new_l2_table() {
+    // One table maps 512 MiB.
+    let image = open(&memory(1 << 30, 16));
+    image.write_at(0, &[1; 512]).unwrap();
+    image.flush().unwrap();
+    image.write_at(512 << 20, &[1; 512]).unwrap();
+    // A table and a cluster are counted; then come the table's entry and the way to it.
+    insta::assert_snapshot!(flush(&image));
+}
+
+#[test]
 fn overwrite_only() {
     let image = open(&memory(1 << 20, 16));
     image.write_at(0, &[1; 512]).unwrap();
@@ -52,6 +63,17 @@ fn trap_82_copy_on_write() {
     image.flush().unwrap();
     // The blob's cluster is counted down once its entry is gone.
     image.write_at(CLUSTER, &[1; CLUSTER as usize]).unwrap();
+    insta::assert_snapshot!(flush(&image));
+}
+
+#[test]
+fn copy_on_write_over_a_backing_file() {
+    let image = open_over(&memory(1 << 20, 16), Some(Arc::new(TestBacking::new(vec![7; 1 << 20]))));
+    image.write_at(0, &[1; CLUSTER as usize]).unwrap();
+    image.flush().unwrap();
+    // Parts of two clusters: what is copied around them is guest data, durable before the entries.
+    image.write_at(3 * CLUSTER - 512, &[2; 1024]).unwrap();
+    assert_eq!(images::read(&image, 2 * CLUSTER, 512), [7; 512]);
     insta::assert_snapshot!(flush(&image));
 }
 
