@@ -1,6 +1,8 @@
 //! `models`: interleavings of the engine's threads, tried by checkers that decide who goes on, and then
 //! by real threads. Each checker needs the engine built for it, in a folder of its own.
 
+use std::process::Command;
+
 use crate::command::{self, cargo, root};
 use crate::failure::{Failure, Outcome};
 
@@ -34,8 +36,12 @@ struct Request {
 
 pub(crate) fn run(words: &[String]) -> Outcome {
     let request = parse(words)?;
-    check(&SHUTTLE, &request)?;
-    check(&LOOM, &request)?;
+    let known = check(&SHUTTLE, &request)? + check(&LOOM, &request)?;
+    if known == 0 {
+        // A name with a mistake in it proves nothing.
+        let argument = request.filter.unwrap_or_default();
+        return Err(Failure::UnknownArgument { task: "models", argument });
+    }
     match (&request.seconds, &request.filter) {
         (Some(seconds), None) => stress(seconds),
         _ => Ok(()),
@@ -52,10 +58,20 @@ fn stress(seconds: &str) -> Outcome {
 /// A few hundred schedules of each model. The orderings that the other checker is for are a few lines
 /// that rarely change, and it would take as long to build once more.
 pub(crate) fn few() -> Outcome {
-    check(&SHUTTLE, &Request::default())
+    check(&SHUTTLE, &Request::default()).map(drop)
 }
 
-fn check(checker: &Checker, request: &Request) -> Outcome {
+/// Runs the models that are asked for; how many this checker has of them.
+fn check(checker: &Checker, request: &Request) -> Outcome<usize> {
+    let listed = command::output_of(tests(checker, request).arg("--list"))?;
+    let known = listed.lines().filter(|line| line.ends_with(": test")).count();
+    if known > 0 {
+        command::run(&mut tests(checker, request))?;
+    }
+    Ok(known)
+}
+
+fn tests(checker: &Checker, request: &Request) -> Command {
     let mut test = cargo();
     test.args(["test", "--quiet", "--package", "cow-engine", "--lib", "--no-default-features"]);
     let filter = request.filter.as_deref().unwrap_or_default();
@@ -67,10 +83,10 @@ fn check(checker: &Checker, request: &Request) -> Outcome {
     test.env("CARGO_TARGET_DIR", root().join("target").join(checker.name));
     test.env("CARGO_PROFILE_DEV_OPT_LEVEL", checker.optimisation);
     test.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
-    command::run(&mut test)
+    test
 }
 
-/// `--seconds N`, and a part of a name.
+/// `--seconds N`, and the beginning of a name.
 fn parse(words: &[String]) -> Outcome<Request> {
     let mut request = Request::default();
     let mut words = words.iter();
