@@ -76,7 +76,12 @@ impl Image {
     /// place and are needed: one read then brings both.
     fn cow_around(&self, run: &AllocateRun, data: &[u8]) -> Result<Option<Around>> {
         let (Some(head), Some(tail)) = (run.cow_start(), run.cow_end()) else { return Ok(None) };
-        let continuous = matches!(head.source, CowSource::Below | CowSource::Host(_));
+        let continuous = match head.source {
+            CowSource::Below => true,
+            // Two guest clusters may share one host cluster; behind it lies something else.
+            CowSource::Host(_) => run.clusters().len() == 1,
+            _ => false,
+        };
         if data.len() > BETWEEN_BYTES_MAX || head.source != tail.source || !continuous {
             return Ok(None);
         }

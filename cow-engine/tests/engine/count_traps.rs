@@ -238,3 +238,36 @@ fn counts_wait_only_where_the_image_can_say_so() {
         images::check_clean(&*media.image);
     }
 }
+
+/// Two guest clusters may share a host cluster: what lies around a write over their border comes
+/// twice from the same place.
+#[test]
+fn a_write_over_the_border_of_two_clusters_that_share_their_host_cluster() {
+    let kind = Kind::standard(1 << 20, 16);
+    let media = kind.memory();
+    let image = kind.open(&media, None);
+    let pattern: Vec<u8> = (0..ALL).map(|at| (at % 251) as u8).collect();
+    image.write_at(0, &pattern).unwrap();
+    image.write_at(CLUSTER, &[9; ALL]).unwrap();
+    image.discard_at(CLUSTER, CLUSTER).unwrap();
+    image.close().unwrap();
+
+    let storage = &*media.image;
+    let entry = images::l2_entry_at(storage, 0);
+    let shared = word(storage, entry) & !(1 << 63);
+    poke(storage, entry, |_| shared);
+    poke(storage, entry + 8, |_| shared);
+    let count = images::REFCOUNT_BLOCK * CLUSTER + shared / CLUSTER * 2;
+    storage.write_at(count, &2_u16.to_be_bytes()).unwrap();
+    images::check_clean(storage);
+
+    let mut expected = [&pattern[..], &pattern].concat();
+    let image = kind.open(&media, None);
+    assert_eq!(read(&image, 0, 2 * ALL), expected);
+    expected[ALL - 4096..ALL + 4096].fill(7);
+    image.write_at(CLUSTER - 4096, &[7; 8192]).unwrap();
+    assert!(read(&image, 0, 2 * ALL) == expected, "bytes around the write have changed");
+    image.close().unwrap();
+    assert_closed(&bytes(storage));
+    images::check_clean(storage);
+}
