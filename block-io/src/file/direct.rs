@@ -133,11 +133,13 @@ impl Direct {
             return self.write_parts(&storage.file, offset, bufs);
         }
         let _alone = storage.order.exclusive();
+        // Before the end is looked at: one that is over by now has moved it already, and none begins.
+        let may_move = storage.order.has_outsiders();
         let old_end = storage.len()?;
         self.write_parts(&storage.file, offset, bufs)?;
         let block_end = end.next_multiple_of(u64::from(self.alignment.request()));
         let pulled = block_end > old_end && !storage.is_device;
-        if pulled && !storage.order.has_outsiders() && storage.len()? > old_end.max(end) {
+        if pulled && !may_move && storage.len()? > old_end.max(end) {
             // The last block was written whole and pulled the end along.
             storage.resize(old_end.max(end))?;
         }

@@ -133,10 +133,12 @@ impl FileStorage {
 
     fn set_len_at_least(&self, len: u64) -> Result<()> {
         let alone = self.order.exclusive();
+        // Before the end is looked at: one that is over by now has moved it already, and none begins.
+        let may_move = self.order.has_outsiders();
         if self.len()? >= len {
             return Ok(());
         }
-        if self.order.has_outsiders() {
+        if may_move {
             // The end may move behind `len` any moment, and must not be cut: a zero moves it.
             drop(alone);
             return self.write_at(len - 1, &[0]);

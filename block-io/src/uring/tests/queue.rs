@@ -1,5 +1,7 @@
 //! What requests of a queue do.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::*;
 use crate::{AlignedBuffer, Error, Storage as _};
 
@@ -209,4 +211,29 @@ fn writes_of_a_queue_keep_the_end_where_it_is() {
     for round in 1..50 {
         assert!(back[round * 4096..][..4096].iter().all(|&byte| byte == round as u8), "{round}");
     }
+}
+
+/// The same, when the write of the queue is over before the block is back.
+#[test]
+fn what_a_queue_has_written_behind_the_end_stays() {
+    let folder = folder();
+    let file = Arc::new(writable().direct(true).open(folder.path().join("file")).unwrap());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                file.write_at(file.len().unwrap(), b"x").unwrap();
+            }
+        });
+        let mut queue = Queue::new(1).unwrap();
+        let cut = (1..=200u64).find(|round| {
+            let bytes = Buffer::zeroed(file.alignment(), 4096);
+            queue.write(*round, &file, round << 20, bytes);
+            let completion = queue.wait().unwrap().unwrap();
+            assert_eq!(completion.result.unwrap(), 4096);
+            file.len().unwrap() < (round << 20) + 4096
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(cut, None, "cut after a write that was complete");
+    });
 }
