@@ -146,8 +146,9 @@ impl Walk<'_> {
         player.begin_life(number);
         deeds(&mut player, rng);
         self.has_resized |= player.has_resized;
-        let may_be_dirty = player.may_be_dirty;
+        let (may_be_dirty, deeds) = (player.may_be_dirty, player.deeds());
         let diary = player.finish();
+        self.totals.add_deeds(&deeds);
         let life = Life { log: power.log(), diary, raw_start: start.raw };
         let Self { recipe, layers, kept, has_resized, .. } = *self;
         let judge = Judge { recipe, layers, kept, may_be_dirty, has_resized };

@@ -118,6 +118,7 @@ fn interleave(player: &Player<'_>, rng: &mut Rng) {
     if others(5) {
         drop(pending);
         player.diary().refused(change);
+        player.note("planned write, given up");
         return;
     }
     let bytes = sectors(stamp, first, count);
@@ -125,6 +126,7 @@ fn interleave(player: &Player<'_>, rng: &mut Rng) {
     others(3);
     pending.publish().unwrap();
     player.diary().end(change);
+    player.note("planned write");
 }
 
 fn allocates(pending: &PendingWrite<'_>) -> bool {

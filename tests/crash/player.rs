@@ -1,5 +1,6 @@
 //! `Player`: does things to an image on recorded media and writes them into the diary.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use qimg::check::{CheckOptions, Repair, check, repair_dirty};
@@ -12,6 +13,9 @@ use testkit::{CrashFile, CrashFiles, Diary, LostSync, Rng};
 use super::below::Layers;
 use super::recipe::{Data, Recipe};
 
+/// How often what was done; what the image refused does not count.
+pub(crate) type Deeds = BTreeMap<&'static str, u64>;
+
 /// Does things to an image and remembers them.
 pub(crate) struct Player<'w> {
     pub(crate) recipe: &'w Recipe,
@@ -20,6 +24,7 @@ pub(crate) struct Player<'w> {
     image: Option<Image>,
     diary: Mutex<Diary>,
     next_stamp: Mutex<u64>,
+    deeds: Mutex<Deeds>,
     /// Counts may have been postponed.
     pub(crate) may_be_dirty: bool,
     pub(crate) has_resized: bool,
@@ -51,6 +56,7 @@ impl<'w> Player<'w> {
             image: None,
             diary: Mutex::new(Diary::new(start)),
             next_stamp: Mutex::new(0),
+            deeds: Mutex::default(),
             may_be_dirty: recipe.lazy,
             has_resized: false,
         };
@@ -58,9 +64,11 @@ impl<'w> Player<'w> {
         if player.is_marked_dirty() {
             player.may_be_dirty = true;
             repair_dirty(&*image).unwrap();
+            player.note("repair");
         } else if rng.one_in(4) {
             let options = CheckOptions { repair: Repair::Leaks, ..CheckOptions::default() };
             check(&*image, options).unwrap();
+            player.note("leaks given back");
         }
         player.open(None);
         player
@@ -111,9 +119,19 @@ impl<'w> Player<'w> {
         *self.next_stamp.lock().unwrap_or_else(PoisonError::into_inner) = number << 20;
     }
 
+    pub(crate) fn note(&self, deed: &'static str) {
+        *self.deeds.lock().unwrap_or_else(PoisonError::into_inner).entry(deed).or_default() += 1;
+    }
+
+    /// What was done so far.
+    pub(crate) fn deeds(&self) -> Deeds {
+        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Does something that is in the diary as a change of sectors.
     fn change(
         &self,
+        deed: &'static str,
         first: usize,
         count: usize,
         stamp: u64,
@@ -121,7 +139,10 @@ impl<'w> Player<'w> {
     ) {
         let change = self.diary().begin(self.position(), first, count, stamp);
         match work((first * SECTOR) as u64, (count * SECTOR) as u64) {
-            Ok(()) => self.diary().end(change),
+            Ok(()) => {
+                self.diary().end(change);
+                self.note(deed);
+            }
             Err(Error::Allocated { .. }) => self.diary().refused(change),
             Err(error) => panic!("{error}"),
         }
@@ -130,11 +151,17 @@ impl<'w> Player<'w> {
     pub(crate) fn write(&self, first: usize, count: usize) {
         let stamp = self.stamp();
         let bytes = sectors(stamp, first, count);
-        self.change(first, count, stamp, |at, _| self.image().write_at(at, &bytes));
+        self.change("write", first, count, stamp, |at, _| self.image().write_at(at, &bytes));
     }
 
     pub(crate) fn zero(&self, first: usize, count: usize, mode: ZeroMode) {
-        self.change(first, count, ZERO, |at, len| self.image().write_zeroes_at(at, len, mode));
+        let deed = match mode {
+            ZeroMode::Unmap => "zeros with unmap",
+            _ => "zeros",
+        };
+        self.change(deed, first, count, ZERO, |at, len| {
+            self.image().write_zeroes_at(at, len, mode)
+        });
     }
 
     /// Gives whole clusters up, where the version can say "zeros" about them.
@@ -145,7 +172,7 @@ impl<'w> Player<'w> {
         let says_zeros = self.image().dialect().has_zero_flag() || self.layers.stamps.is_empty();
         if first < end && says_zeros {
             let count = end - first;
-            self.change(first, count, ZERO, |at, len| self.image().discard_at(at, len));
+            self.change("discard", first, count, ZERO, |at, len| self.image().discard_at(at, len));
         }
     }
 
@@ -158,7 +185,7 @@ impl<'w> Player<'w> {
         let stamp = self.stamp();
         let bytes = sectors(stamp, first, count);
         let mut compressor = self.image().compressor().unwrap();
-        self.change(first, count, stamp, |at, _| {
+        self.change("compressed write", first, count, stamp, |at, _| {
             self.image().write_compressed_at(&mut compressor, at, &bytes)
         });
     }
@@ -167,10 +194,11 @@ impl<'w> Player<'w> {
         let begun = self.diary().flushing();
         self.image().flush().unwrap();
         self.diary().flushed(begun, self.position());
+        self.note("flush");
     }
 
     pub(crate) fn resize(&mut self, to: usize, preallocation: Preallocation) {
-        let (before, files) = (self.position(), self.files);
+        let (before, files, from) = (self.position(), self.files, self.size());
         let image = self.image.as_mut().unwrap();
         let options = ResizeOptions::new().shrink(true).preallocation(preallocation);
         let diary = self.diary.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -184,6 +212,9 @@ impl<'w> Player<'w> {
             Err(error) => panic!("{error}"),
         });
         self.has_resized |= has_resized;
+        if has_resized {
+            self.note(if to < from { "shrink" } else { "growth" });
+        }
     }
 
     /// Everything is written, in order and durable, and the image says so.
@@ -192,6 +223,7 @@ impl<'w> Player<'w> {
         self.image.take().unwrap().close().unwrap();
         self.diary().flushed(begun, self.position());
         assert!(!self.is_marked_dirty(), "closed, and dirty");
+        self.note("close");
     }
 
     pub(crate) fn reopen(&mut self, lazy: Option<bool>) {

@@ -9,7 +9,7 @@ use testkit::{LostSync, Rng};
 use super::caught::caught;
 use super::life::{Effort, live, live_as};
 use super::recipe::{Hands, Recipe, TRAITS};
-use super::totals::Totals;
+use super::totals::{DEEDS, Totals};
 
 /// Seconds for which histories are lived; the variable of `cargo xtask crash --seconds`.
 const SECONDS_VARIABLE: &str = "QIMG_CRASH_SECONDS";
@@ -48,6 +48,7 @@ fn every_kind_of_image_survives_power_cuts() {
         }
     }
     assert_eq!(missing(&totals), None);
+    assert_eq!(DEEDS.iter().find(|name| !totals.has_deed(name)), None, "{totals}");
     assert!(totals.states > 1000 && totals.reference > 0 && totals.went_on > 0, "{totals}");
     eprintln!("{totals}");
 }

@@ -4,6 +4,25 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::player::Deeds;
+
+/// Everything that is done to images, and that a run should have seen.
+pub(crate) const DEEDS: &[&str] = &[
+    "write",
+    "planned write",
+    "planned write, given up",
+    "compressed write",
+    "zeros",
+    "zeros with unmap",
+    "discard",
+    "growth",
+    "shrink",
+    "flush",
+    "close",
+    "repair",
+    "leaks given back",
+];
+
 /// How much was done.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Totals {
@@ -22,6 +41,7 @@ pub(crate) struct Totals {
     /// States that the real tool judged.
     pub(crate) reference: u64,
     by_trait: BTreeMap<String, u64>,
+    deeds: Deeds,
     pub(crate) elapsed: Duration,
 }
 
@@ -32,6 +52,13 @@ impl Totals {
         self.merge(other);
         for name in traits {
             *self.by_trait.entry(name.clone()).or_default() += other.states;
+        }
+    }
+
+    /// Notes what was done to an image.
+    pub(crate) fn add_deeds(&mut self, deeds: &Deeds) {
+        for (name, count) in deeds {
+            *self.deeds.entry(name).or_default() += count;
         }
     }
 
@@ -48,6 +75,7 @@ impl Totals {
         self.leaks_max = self.leaks_max.max(other.leaks_max);
         self.went_on += other.went_on;
         self.reference += other.reference;
+        self.add_deeds(&other.deeds);
         for (name, count) in &other.by_trait {
             *self.by_trait.entry(name.clone()).or_default() += count;
         }
@@ -56,6 +84,11 @@ impl Totals {
     /// Whether an image of this trait was seen.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.by_trait.contains_key(name)
+    }
+
+    /// Whether this was done to an image.
+    pub(crate) fn has_deed(&self, name: &str) -> bool {
+        self.deeds.contains_key(name)
     }
 }
 
@@ -80,7 +113,9 @@ impl fmt::Display for Totals {
              clusters in all, at most {} in one",
             self.leaking, self.leaks, self.leaks_max
         )?;
-        f.write_str("states by feature:")?;
+        f.write_str("what was done before the cuts:")?;
+        self.deeds.iter().try_for_each(|(name, count)| write!(f, "\n  {name}: {count}"))?;
+        f.write_str("\nstates by feature:")?;
         self.by_trait.iter().try_for_each(|(name, count)| write!(f, "\n  {name}: {count}"))
     }
 }
