@@ -85,7 +85,7 @@ pub(crate) fn all() -> Vec<Case> {
             cases.push(case(name, Medium::Full, work, 7));
         }
     }
-    let filling = work(Write, Pattern::Sequential, MIB, 256, 1, None);
-    cases.push(case("sequential first write 1m", Medium::Empty, filling, 5));
+    let filling = work(Write, Pattern::Sequential, MIB, 64, 1, None);
+    cases.push(case("sequential first write 1m", Medium::Empty, filling, 11));
     cases
 }

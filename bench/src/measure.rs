@@ -81,6 +81,9 @@ fn all_open(case: &Case, media: &Media, row: &mut Row) -> Outcome {
             continue;
         }
         warm(handle.disk())?;
+        if work.direction == Direction::Write {
+            dirty(handle.disk())?;
+        }
         open.push((index, handle));
     }
     row.singles = CONTENDERS.iter().map(|contender| (contender.name, Vec::new())).collect();
@@ -134,6 +137,16 @@ fn one(contender: &Contender, case: &Case, media: &Media, seed: u64) -> Outcome<
 fn warm(disk: &dyn Disk) -> Outcome {
     let mut buf = vec![0; 4096];
     (0..SIZE).step_by(64 << 10).try_for_each(|offset| disk.read(offset, &mut buf))
+}
+
+/// Writes everything once. The first write to a page that is clean takes longer than others, and
+/// files that several contenders share would soon have none left.
+fn dirty(disk: &dyn Disk) -> Outcome {
+    let mut buf = vec![0; 1 << 20];
+    (0..SIZE).step_by(buf.len()).try_for_each(|offset| {
+        Media::fill(offset, &mut buf);
+        disk.write(offset, &buf)
+    })
 }
 
 /// Does the work on as many threads as asked; nothing if the contender cannot.
