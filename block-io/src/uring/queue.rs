@@ -18,6 +18,9 @@ use crate::{Operation, Result};
 /// complete. Requests that the host serves in part, or interrupts, are continued, so reads are
 /// short only where the file ends and writes never.
 ///
+/// Until a write to a direct file is complete, let nobody else write a part of its blocks: whoever
+/// does writes the whole block back, as it was before.
+///
 /// A request holds its file open and owns its buffers until it is complete; see
 /// [the module](super) for what happens when somebody loses interest. Dropping a queue cancels what
 /// is under way and waits for it: reads of a pipe end at once, disk I/O when the disk is done.

@@ -84,7 +84,10 @@ impl UringOptions {
     /// the file uses it without.
     pub fn open(self, file: impl Into<Arc<FileStorage>>) -> Result<UringStorage> {
         let pool = Pool::new(self.depth, self.rings)?;
-        Ok(UringStorage { file: file.into(), pool, piece_bytes: self.piece_bytes })
+        let file: Arc<FileStorage> = file.into();
+        // A piece of a direct file is whole blocks, however large these are.
+        let piece_bytes = self.piece_bytes.next_multiple_of(file.alignment().request() as usize);
+        Ok(UringStorage { file, pool, piece_bytes })
     }
 }
 

@@ -198,18 +198,20 @@ fn writes_of_a_queue_keep_the_end_where_it_is() {
     for round in 1..50u64 {
         let mut bytes = AlignedBuffer::zeroed(file.alignment(), 4096);
         bytes.fill(round as u8);
-        queue.write(round, &file, round * 4096, Buffer::from(bytes));
+        queue.write(round, &file, (2 * round + 1) * 4096, Buffer::from(bytes));
         queue.submit().unwrap();
-        file.write_at(round * 4096 + 4096 - 10, &[round as u8; 10]).unwrap();
+        file.write_at(2 * round * 4096, &[round as u8; 10]).unwrap();
         file.write_at(3, &[round as u8]).unwrap();
     }
     while let Some(completion) = queue.wait().unwrap() {
         assert_eq!(completion.result.unwrap(), 4096);
     }
-    let mut back = vec![0; 50 * 4096];
-    assert_eq!(file.read_at(0, &mut back).unwrap(), 50 * 4096);
+    let mut back = vec![0; 100 * 4096];
+    assert_eq!(file.read_at(0, &mut back).unwrap(), 100 * 4096);
     for round in 1..50 {
-        assert!(back[round * 4096..][..4096].iter().all(|&byte| byte == round as u8), "{round}");
+        let (part, whole) = back[round * 8192..][..8192].split_at(4096);
+        assert_eq!(part[..11], [[round as u8; 10].as_slice(), &[0]].concat(), "{round}");
+        assert!(whole.iter().all(|&byte| byte == round as u8), "{round}");
     }
 }
 
