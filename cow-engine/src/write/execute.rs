@@ -55,8 +55,10 @@ impl Image {
 
     /// Head, guest data and tail go out as one write: they are adjacent.
     fn execute_allocating(&self, run: &AllocateRun, data: &[u8]) -> Result<()> {
-        if let Some(around) = self.cow_around(run, data)? {
-            return self.write_around(&around, data);
+        if let Some(around) = self.cow_around(run, data)?
+            && self.write_around(&around, data)?
+        {
+            return Ok(());
         }
         let head = self.cow_bytes(run, run.cow_start())?;
         let tail = self.cow_bytes(run, run.cow_end())?;
@@ -92,16 +94,21 @@ impl Image {
         Ok(Some(Around { all: CowRange { len, ..head }, head: head.len as usize }))
     }
 
-    fn write_around(&self, around: &Around, data: &[u8]) -> Result<()> {
+    /// Returns whether it did: if the old bytes cannot be read in one go, perhaps they can without
+    /// those between, which guests write over because they are bad.
+    fn write_around(&self, around: &Around, data: &[u8]) -> Result<bool> {
         let Around { all, head } = *around;
         let storage = self.data_storage();
         scratch::with(storage.alignment(), all.len as usize, |bytes| {
-            self.read_cow(&all, bytes)?;
+            if self.read_cow(&all, bytes).is_err() {
+                return Ok(false);
+            }
             match bytes.get_mut(head..head + data.len()) {
                 Some(middle) => middle.copy_from_slice(data),
                 None => return Err(Error::Plan { reason: "a write leaves its run" }),
             }
-            storage.write_at(all.host.get(), bytes).map_err(Error::storage(Purpose::Data))
+            storage.write_at(all.host.get(), bytes).map_err(Error::storage(Purpose::Data))?;
+            Ok(true)
         })
     }
 

@@ -11,7 +11,7 @@ use testkit::Rng;
 use crate::images::{
     L1_TABLE, REFCOUNT_BLOCK, assert_only_marked, bytes, l2_entry_at, memory, open, poke, read,
 };
-use crate::test_backing::BrokenBacking;
+use crate::test_backing::{BrokenBacking, ScratchedBacking};
 
 const CLUSTER: u64 = 65536;
 
@@ -404,6 +404,19 @@ fn a_layer_below_that_fails() {
     image.write_at(0, &[1; CLUSTER as usize]).unwrap();
     image.close().unwrap();
     crate::census::assert_clean(&bytes(&*storage));
+}
+
+/// Guests write over bad sectors to be rid of them: nobody needs their old bytes.
+#[test]
+fn bad_bytes_below_are_written_over() {
+    let storage = memory(1 << 20, 16);
+    let image =
+        crate::images::open_over(&storage, Some(Arc::new(ScratchedBacking(0x4200..0x4400))));
+    image.read_at(0x4000, &mut [0; 4096]).unwrap_err();
+    assert!(matches!(image.write_at(0x5000, &[1; 4096]), Err(Error::Below { .. })));
+    image.write_at(0x4000, &[1; 4096]).unwrap();
+    let expected = [&[7; 0x4000][..], &[1; 4096], &[7; 0xb000]].concat();
+    assert!(crate::images::read(&image, 0, 1 << 16) == expected);
 }
 
 #[test]
