@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use block_io::{MemoryStorage, Storage};
-use cow_engine::{Area, Class, Error, Image, OpenOptions, ZeroMode};
+use cow_engine::{Area, Backing, BelowError, Class, Error, Image, OpenOptions, ZeroMode};
 use qcow2_format::{HostOffset, Version};
 use testkit::Rng;
 
 use crate::images::{
     L1_TABLE, REFCOUNT_BLOCK, assert_only_marked, bytes, l2_entry_at, memory, open, poke, read,
 };
-use crate::test_backing::{BrokenBacking, ScratchedBacking};
+use crate::test_backing::BrokenBacking;
 
 const CLUSTER: u64 = 65536;
 
@@ -404,6 +404,28 @@ fn a_layer_below_that_fails() {
     image.write_at(0, &[1; CLUSTER as usize]).unwrap();
     image.close().unwrap();
     crate::census::assert_clean(&bytes(&*storage));
+}
+
+/// A layer of sevens with bad bytes in it: a request that touches one of them fails.
+#[derive(Debug)]
+struct ScratchedBacking(core::ops::Range<u64>);
+
+impl Backing for ScratchedBacking {
+    fn virtual_size(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BelowError> {
+        if offset < self.0.end && self.0.start < offset + buf.len() as u64 {
+            return BrokenBacking.read_at(offset, buf);
+        }
+        buf.fill(7);
+        Ok(())
+    }
+
+    fn reads_as_zeros(&self, _offset: u64, _len: u64) -> Result<bool, BelowError> {
+        Ok(false)
+    }
 }
 
 /// Guests write over bad sectors to be rid of them: nobody needs their old bytes.

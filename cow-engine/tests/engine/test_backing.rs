@@ -71,25 +71,3 @@ impl Backing for BrokenBacking {
         Err(Arc::new(Broken))
     }
 }
-
-/// A layer of sevens with bad bytes in it: a request that touches one of them fails.
-#[derive(Debug)]
-pub(crate) struct ScratchedBacking(pub(crate) core::ops::Range<u64>);
-
-impl Backing for ScratchedBacking {
-    fn virtual_size(&self) -> u64 {
-        u64::MAX
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), BelowError> {
-        if offset < self.0.end && self.0.start < offset + buf.len() as u64 {
-            return Err(Arc::new(Broken));
-        }
-        buf.fill(7);
-        Ok(())
-    }
-
-    fn reads_as_zeros(&self, _offset: u64, _len: u64) -> Result<bool, BelowError> {
-        Ok(false)
-    }
-}
