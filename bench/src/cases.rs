@@ -63,9 +63,10 @@ pub(crate) fn all() -> Vec<Case> {
         let work = work(Write, Pattern::Random, KIB4, 512 * threads, threads, Some(64));
         cases.push(case("random overwrite 4k", Medium::Full, work, 5));
     }
-    for medium in [Medium::Empty, Medium::OverFull, Medium::OverFullExtended] {
+    let new = [Medium::Empty, Medium::EmptyExtended, Medium::OverFull, Medium::OverFullExtended];
+    for medium in new {
         let name = match medium {
-            Medium::Empty => "first write 4k, empty",
+            Medium::Empty | Medium::EmptyExtended => "first write 4k, empty",
             _ => "first write 4k, over full backing",
         };
         let shuffled = Pattern::ClustersShuffled { skip: INSIDE };

@@ -19,6 +19,7 @@ pub(crate) enum Medium {
     FullExtended,
     /// Nothing in it, made anew for each round.
     Empty,
+    EmptyExtended,
     /// Nothing in it over a raw file that is full, made anew for each round.
     OverFull,
     OverFullExtended,
@@ -35,7 +36,7 @@ pub(crate) struct Media {
 
 impl Medium {
     pub(crate) fn is_extended(self) -> bool {
-        matches!(self, Self::FullExtended | Self::OverFullExtended)
+        matches!(self, Self::FullExtended | Self::EmptyExtended | Self::OverFullExtended)
     }
 
     pub(crate) fn is_full(self) -> bool {
@@ -147,6 +148,7 @@ impl Media {
             Medium::Full => return Ok(self.full.clone()),
             Medium::FullExtended => return Ok(self.full_extended.clone()),
             Medium::Empty => self.create(&path, false, false)?,
+            Medium::EmptyExtended => self.create(&path, true, false)?,
 
             Medium::OverFull => self.create(&path, false, true)?,
             Medium::OverFullExtended => self.create(&path, true, true)?,

@@ -1,4 +1,4 @@
-//! Reading: a plan, then its runs, each from where the plan says.
+//! Reading: each run as soon as it is known, from where its entry says.
 
 use std::ops::ControlFlow;
 
