@@ -37,6 +37,8 @@ pub(crate) struct SliceCache {
     /// Length of the list, for those who must not wait for it.
     dirty_count: AtomicUsize,
     slices_per_shard: usize,
+    /// So many dirty slices call for a flush.
+    dirty_max: usize,
 }
 
 /// A slice to look at: lent by the cache where it stays anyway.
@@ -85,14 +87,17 @@ impl SliceCache {
     /// `disk_slices` is how many slices map the whole disk.
     pub(crate) fn new(budget_bytes: u64, slice_bytes: u64, disk_slices: u64) -> Self {
         let slices = budget_bytes / slice_bytes.max(1);
-        let per_shard = usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
         let places = if disk_slices <= slices { disk_slices } else { 0 };
+        let per_shard =
+            |slices: u64| usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
         Self {
             whole_disk: (0..places).map(|_| OnceLock::new()).collect(),
             shards: Default::default(),
             dirty: Mutex::default(),
             dirty_count: AtomicUsize::new(0),
-            slices_per_shard: per_shard,
+            // A disk that has grown shares what is left of the budget.
+            slices_per_shard: per_shard(slices - places),
+            dirty_max: per_shard(slices).saturating_mul(SHARDS / 4).max(4),
         }
     }
 
@@ -222,8 +227,7 @@ impl SliceCache {
 
     /// Whether so much is dirty that eviction will soon find nothing to evict.
     pub(crate) fn wants_flush(&self) -> bool {
-        let dirty = self.dirty_count.load(Ordering::Relaxed);
-        dirty >= self.slices_per_shard.saturating_mul(SHARDS / 4).max(4)
+        self.dirty_count.load(Ordering::Relaxed) >= self.dirty_max
     }
 
     /// Forgets every slice from `first` on: its table is no more. None of them is dirty or held.
