@@ -14,6 +14,7 @@ mod failure;
 mod fixtures;
 mod fmt;
 mod fuzz;
+mod histories;
 mod layers;
 mod models;
 mod package;
