@@ -115,9 +115,14 @@ impl Image {
         if len == 0 || touched.end - cluster > self.geometry().cluster_bytes() {
             return Ok(None);
         }
-        let mapping = self.mapping(GuestOffset::new(cluster))?;
+        Ok(self.in_place_run(writer, touched)?.map(|run| run.host))
+    }
+
+    /// The run of one cluster that is written in place; `None` if it is not.
+    fn in_place_run(&self, writer: &Writer, touched: Touched) -> Result<Option<InPlaceRun>> {
+        let mapping = self.mapping(GuestOffset::new(touched.cluster))?;
         match self.decide(touched, mapping)? {
-            WriteDecision::InPlace { host } => Ok(Some(self.guarded(writer, host, touched)?.host)),
+            WriteDecision::InPlace { host } => self.guarded(writer, host, touched).map(Some),
             WriteDecision::NewCluster(_) => Ok(None),
         }
     }
@@ -131,11 +136,8 @@ impl Image {
     ) -> Result<Option<SmallVec<[WriteRun; 2]>>> {
         let mut runs = SmallVec::new();
         for touched in self.touched(offset, len) {
-            let mapping = self.mapping(GuestOffset::new(touched.cluster))?;
-            let WriteDecision::InPlace { host } = self.decide(touched, mapping)? else {
-                return Ok(None);
-            };
-            push_in_place(&mut runs, self.guarded(writer, host, touched)?);
+            let Some(run) = self.in_place_run(writer, touched)? else { return Ok(None) };
+            push_in_place(&mut runs, run);
         }
         Ok(Some(runs))
     }
