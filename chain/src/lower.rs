@@ -98,7 +98,7 @@ impl Backing for LowerLayers {
     }
 
     fn reads_as_zeros(&self, offset: u64, len: u64) -> Result<bool, BelowError> {
-        if len > 0 && self.starts_with_data(offset)? {
+        if len > 0 && self.has_shown_data(offset) {
             return Ok(false);
         }
         let (mut at, mut rest) = (offset, len);
@@ -119,14 +119,9 @@ impl Backing for LowerLayers {
 }
 
 impl LowerLayers {
-    /// Whether the nearest layer is raw and certainly holds data at `offset`.
-    fn starts_with_data(&self, offset: u64) -> Result<bool, BelowError> {
-        let Some(layer) = self.0.first() else { return Ok(false) };
-        match layer.disk() {
-            Disk::Raw(raw) if offset < layer.virtual_size() => raw
-                .surely_holds_data(offset)
-                .map_err(|error| Arc::new(layer.storage_error(error)) as BelowError),
-            _ => Ok(false),
-        }
+    /// Whether the nearest layer is raw and has shown data at `offset` before.
+    fn has_shown_data(&self, offset: u64) -> bool {
+        let disk = self.0.first().map(|layer| layer.disk());
+        matches!(disk, Some(Disk::Raw(raw)) if raw.has_shown_data(offset))
     }
 }

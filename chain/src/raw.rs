@@ -77,24 +77,10 @@ impl RawDisk {
         self.storage.read_zero_filled(offset, buf).map(drop)
     }
 
-    /// Whether there certainly is data at `offset` of a layer that nobody writes to. Whoever copies
-    /// old bytes asks for each cluster, and the host takes its time to answer.
-    pub(crate) fn surely_holds_data(&self, offset: u64) -> Result<bool> {
-        if self.seen().contains(&offset) {
-            return Ok(true);
-        }
-        let Some(extent) = self.storage.extent_at(offset)? else { return Ok(false) };
-        if extent.is_hole() {
-            return Ok(false);
-        }
-        let found = offset..offset.saturating_add(extent.len);
-        let mut seen = self.seen();
-        if found.start <= seen.end && seen.start <= found.end {
-            *seen = seen.start.min(found.start)..seen.end.max(found.end);
-        } else {
-            *seen = found;
-        }
-        Ok(true)
+    /// Whether `offset` was seen to hold data, in a layer that nobody writes to. Whoever copies old
+    /// bytes asks for each cluster, and the host takes its time to answer.
+    pub(crate) fn has_shown_data(&self, offset: u64) -> bool {
+        self.seen().contains(&offset)
     }
 
     fn seen(&self) -> MutexGuard<'_, Range<u64>> {
@@ -104,6 +90,19 @@ impl RawDisk {
     /// What lies at `offset` inside the disk: whether it is a hole, and for how many bytes.
     pub(crate) fn hole_at(&self, offset: u64, len: u64) -> Result<(bool, u64)> {
         let Some(extent) = self.storage.extent_at(offset)? else { return Ok((true, len)) };
+        if !extent.is_hole() {
+            self.remember(offset..offset.saturating_add(extent.len));
+        }
         Ok((extent.is_hole(), extent.len.min(len)))
+    }
+
+    /// Notes a range of data, together with what is known if they touch, else instead of it.
+    fn remember(&self, data: Range<u64>) {
+        let mut seen = self.seen();
+        if data.start <= seen.end && seen.start <= data.end {
+            *seen = seen.start.min(data.start)..seen.end.max(data.end);
+        } else {
+            *seen = data;
+        }
     }
 }
