@@ -31,5 +31,5 @@ pub use model::{Difference, ModelChain, ModelDisk};
 pub use pattern::Pattern;
 pub use program::{Output, built_program, run};
 pub use qemu::{IoSession, Qemu};
-pub use rng::Rng;
+pub use rng::{Rng, number_from};
 pub use serde_json::Value as Json;

@@ -1,6 +1,7 @@
 //! `Rng`: a tiny deterministic generator, so that a failure repeats from its seed.
 
 use core::ops::Range;
+use std::time::SystemTime;
 
 /// Environment variable that replaces the seed of [`Rng::announced`].
 const SEED_VARIABLE: &str = "QIMG_SEED";
@@ -23,9 +24,16 @@ impl Rng {
     /// it.
     #[must_use]
     pub fn announced(seed: u64) -> Self {
-        let seed = std::env::var(SEED_VARIABLE).map_or(seed, |text| parse(&text));
+        let seed = number_from(SEED_VARIABLE).unwrap_or(seed);
         eprintln!("{SEED_VARIABLE}={seed:#x}");
         Self::new(seed)
+    }
+
+    /// A generator that is another one every time.
+    #[must_use]
+    pub fn of_now() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::new(since.as_nanos() as u64)
     }
 
     /// The next 64 bits.
@@ -77,10 +85,17 @@ pub(crate) fn mix(mut word: u64) -> u64 {
     word ^ word >> 31
 }
 
-fn parse(text: &str) -> u64 {
+/// A number from the environment, decimal or `0x` and hexadecimal digits; `None` where the variable
+/// is not set.
+#[must_use]
+pub fn number_from(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| parse(variable, &text))
+}
+
+fn parse(variable: &str, text: &str) -> u64 {
     let digits = text.strip_prefix("0x");
-    let seed = digits.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
-    seed.unwrap_or_else(|_| panic!("{SEED_VARIABLE} is no number: {text:?}"))
+    let number = digits.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
+    number.unwrap_or_else(|_| panic!("{variable} is no number: {text:?}"))
 }
 
 #[cfg(test)]
@@ -113,6 +128,6 @@ mod tests {
 
     #[test]
     fn seeds_are_read_in_both_notations() {
-        assert_eq!((parse("12"), parse("0x1f")), (12, 31));
+        assert_eq!((parse("N", "12"), parse("N", "0x1f")), (12, 31));
     }
 }

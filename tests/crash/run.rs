@@ -2,9 +2,9 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use testkit::{LostSync, Rng};
+use testkit::{LostSync, Rng, number_from};
 
 use super::caught::caught;
 use super::life::{Effort, live, live_as};
@@ -56,9 +56,9 @@ fn every_kind_of_image_survives_power_cuts() {
 #[test]
 fn as_long_as_asked() {
     let started = Instant::now();
-    let mut totals = if let Some(seed) = number(SEED_VARIABLE) {
+    let mut totals = if let Some(seed) = number_from(SEED_VARIABLE) {
         again(seed)
-    } else if let Some(seconds) = number(SECONDS_VARIABLE) {
+    } else if let Some(seconds) = number_from(SECONDS_VARIABLE) {
         until(started + Duration::from_secs(seconds))
     } else {
         let mut totals = Totals::default();
@@ -87,7 +87,7 @@ fn again(seed: u64) -> Totals {
 fn until(end: Instant) -> Totals {
     let totals = Mutex::new(Totals::default());
     let failed = AtomicBool::new(false);
-    let start = now();
+    let start = Rng::of_now().next_u64();
     println!("seeds from {start:#x} on");
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
@@ -127,18 +127,4 @@ fn lost_barriers_are_noticed() {
         });
         assert!(noticed, "{what} lost, and nobody noticed");
     }
-}
-
-/// A start that is another one every time.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.unwrap().as_nanos() as u64
-}
-
-/// A number from the environment, decimal or `0x` and hexadecimal digits.
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    let digits = text.strip_prefix("0x");
-    let number = digits.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
-    Some(number.unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
 }

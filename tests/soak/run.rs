@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use testkit::Rng;
+use testkit::{Rng, number_from};
 
 use super::caught::caught;
 use super::history::History;
@@ -83,11 +83,11 @@ fn every_option_value_lives_through_a_history() {
 #[test]
 fn as_long_as_asked() {
     let mut statistics = Statistics::default();
-    if let Some(seed) = number(SEED_VARIABLE) {
+    if let Some(seed) = number_from(SEED_VARIABLE) {
         live(seed, &mut statistics);
-    } else if let Some(seconds) = number(SECONDS_VARIABLE) {
+    } else if let Some(seconds) = number_from(SECONDS_VARIABLE) {
         let end = Instant::now() + Duration::from_secs(seconds);
-        let mut rng = Rng::new(now());
+        let mut rng = Rng::of_now();
         while Instant::now() < end {
             live(rng.next_u64(), &mut statistics);
         }
@@ -96,18 +96,4 @@ fn as_long_as_asked() {
         (0..4).for_each(|_| live(rng.next_u64(), &mut statistics));
     }
     println!("{statistics}");
-}
-
-/// A start that is another one every time.
-fn now() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.unwrap().as_nanos() as u64
-}
-
-/// A number from the environment, decimal or `0x` and hexadecimal digits.
-fn number(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    let digits = text.strip_prefix("0x");
-    let number = digits.map_or_else(|| text.parse(), |digits| u64::from_str_radix(digits, 16));
-    Some(number.unwrap_or_else(|_| panic!("{variable} is no number: {text:?}")))
 }
