@@ -6,6 +6,7 @@ mod direct;
 mod extent;
 mod gather;
 mod hints;
+mod host;
 mod lock;
 mod open;
 mod order;
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{FileType, SeekFrom, Stat};
 
+pub use self::host::HostFiles;
 pub use self::open::{Create, Locking, OpenOptions};
 
 #[cfg(feature = "io-uring")]

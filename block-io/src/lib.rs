@@ -5,6 +5,10 @@ mod alignment;
 mod error;
 mod ext;
 mod extent;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+mod files_given;
 mod forward;
 mod identity;
 mod lock;
@@ -27,7 +31,11 @@ pub use error::{Error, Operation, Result};
 pub use ext::StorageExt;
 pub use extent::{Extent, ExtentKind};
 #[cfg(target_os = "linux")]
-pub use file::{Create, FileStorage, Locking, OpenOptions};
+pub use file::{Create, FileStorage, HostFiles, Locking, OpenOptions};
+#[cfg(target_os = "linux")]
+pub use files::Files;
+#[cfg(target_os = "linux")]
+pub use files_given::GivenFiles;
 pub use identity::FileId;
 pub use lock::{Lock, Permission, Permissions};
 pub use memory::MemoryStorage;

@@ -11,7 +11,7 @@ use block_io::{Lock, Storage};
 use qcow2_format::{Header, IncompatibleFeatures};
 
 use crate::error::{Error, Result};
-use crate::open::{Found, locking, queued};
+use crate::open::{Found, host_options};
 use crate::options::OpenOptions;
 
 /// What a layer may do with its data file, and who says where it is.
@@ -42,13 +42,8 @@ pub(crate) fn open(
     };
     let refuse =
         |source| Error::DataFile { path: path.clone(), named_by: layer.path.clone(), source };
-    let storage = block_io::OpenOptions::new()
-        .write(wanted.writable)
-        .direct(options.direct)
-        .ignore_syncs(options.ignore_syncs)
-        .locking(locking(options.policy.locking))
-        .open(&path)
-        .map_err(refuse)?;
+    let host = host_options(options, wanted.writable);
+    let storage = options.host().open(&path, &host).map_err(refuse)?;
     let lock = match wanted.writable {
         _ if options.policy.force_share => Lock::shared_reader(),
         true => Lock::data_file_writer(),
@@ -56,7 +51,7 @@ pub(crate) fn open(
         false => Lock::data_file_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
-    Ok(Some(queued(storage, options).map_err(refuse)?))
+    Ok(Some(storage))
 }
 
 /// The path that the header's name means, if the policy lets it be followed.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cow_engine::Preallocation;
 
 use crate::format::UnknownFormat;
+use crate::handler::HandlerError;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -98,6 +99,15 @@ pub enum Error {
         /// The protocol.
         protocol: String,
     },
+    /// The handler of names with a protocol could not open one.
+    Handler {
+        /// The layer that holds the name.
+        layer: PathBuf,
+        /// The name.
+        name: String,
+        /// What the handler said.
+        source: HandlerError,
+    },
     /// The policy does not allow opening this file because an image says so.
     Forbidden {
         /// The layer that names it.
@@ -166,6 +176,26 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The call that allows what was refused, where there is one.
+    #[must_use]
+    pub const fn allowed_by(&self) -> Option<&'static str> {
+        match self {
+            Self::ForbiddenDataFile { .. } => Some("Policy::data_files or OpenOptions::data_file"),
+            Self::Missing { what: Missing::TopFormat, .. } => {
+                Some("OpenOptions::format or Policy::probe")
+            }
+            Self::Missing { what: Missing::BackingFormat, .. } => {
+                Some("OpenOptions::backing_format or Policy::probe")
+            }
+            Self::Protocol { .. } => Some("OpenOptions::handler"),
+            Self::Forbidden { .. } => Some("Policy::allow_directory"),
+            Self::TooDeep { .. } => Some("Policy::depth_max"),
+            _ => None,
+        }
+    }
+}
+
 impl core::error::Error for Error {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
@@ -174,6 +204,7 @@ impl core::error::Error for Error {
             Self::Repair { source, .. } => Some(&**source),
             Self::Image { source, .. } => Some(source),
             Self::Format { source, .. } => Some(source),
+            Self::Handler { source, .. } => Some(&**source),
             _ => None,
         }
     }
@@ -203,8 +234,20 @@ impl Error {
     }
 }
 
+/// One clause, and the call that allows what was refused; without that in the alternate form
+/// (`{:#}`), for programs, which have flags instead.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_clause(f)?;
+        match self.allowed_by() {
+            Some(call) if !f.alternate() => write!(f, " (allowed by {call})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    fn fmt_clause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Storage { layer, source } => write!(f, "'{}': {source}", layer.display()),
             Self::Backing { path, named_by, source } => {
@@ -235,6 +278,9 @@ impl fmt::Display for Error {
                 "'{}': backing file '{name}' uses protocol '{protocol}', allowed are local files",
                 layer.display()
             ),
+            Self::Handler { layer, name, source } => {
+                write!(f, "'{}': backing file '{name}': {source}", layer.display())
+            }
             Self::Forbidden { layer, path } => write!(
                 f,
                 "'{}': backing file '{}' lies outside the allowed folders",

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use block_io::{FileId, FileStorage, Lock, Locking, Storage, StorageExt};
+use block_io::{FileId, Lock, Locking, Storage, StorageExt};
 use cow_engine::Image;
 use qcow2_format::{Header, IncompatibleFeatures};
 
@@ -11,6 +11,7 @@ use crate::chain::Chain;
 use crate::data_file::{self, Wanted};
 use crate::error::{Error, Missing, Result};
 use crate::format::Format;
+use crate::handler::Handled;
 use crate::layer::{Disk, Layer};
 use crate::lower::LowerLayers;
 use crate::name;
@@ -71,16 +72,11 @@ impl Chain {
 fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
     let policy = &options.policy;
     let refuse = |source| Error::Storage { layer: path.to_owned(), source };
-    let storage = block_io::OpenOptions::new()
-        .write(!options.read_only)
-        .direct(options.direct)
-        .ignore_syncs(options.ignore_syncs)
-        .locking(locking(policy.locking))
-        .open(path)
-        .map_err(refuse)?;
+    let storage =
+        options.host().open(path, &host_options(options, !options.read_only)).map_err(refuse)?;
     let format = match options.format {
         Some(format) => format,
-        None if policy.probe => probe(&storage).map_err(refuse)?,
+        None if policy.probe => probe(&*storage).map_err(refuse)?,
         None => {
             let (what, layer) = (Missing::TopFormat, path.to_owned());
             return Err(Error::Missing { what, layer, name: None });
@@ -95,21 +91,23 @@ fn open_top(path: &Path, options: &OpenOptions) -> Result<Found> {
         (Format::Raw, true) => Lock::raw_reader(),
     };
     storage.lock(lock).map_err(refuse)?;
-    let storage = queued(storage, options).map_err(refuse)?;
     Ok(Found::new(path.to_owned(), storage, format))
 }
 
-/// A file as the top layer uses it: behind a queue if the options say so.
-pub(crate) fn queued(
-    file: FileStorage,
-    options: &OpenOptions,
-) -> block_io::Result<Arc<dyn Storage>> {
+/// How the host opens a file that is used as the top layer is.
+pub(crate) fn host_options(options: &OpenOptions, writable: bool) -> block_io::OpenOptions {
+    let host = block_io::OpenOptions::new()
+        .write(writable)
+        .direct(options.direct)
+        .ignore_syncs(options.ignore_syncs)
+        .locking(locking(options.policy.locking));
     #[cfg(feature = "io-uring")]
-    if options.io_uring {
-        return Ok(Arc::new(block_io::UringStorage::new(file)?));
-    }
-    debug_assert!(!options.io_uring, "only the feature has a way to ask for it");
-    Ok(Arc::new(file))
+    let host = host.ring(options.io_uring);
+    debug_assert!(
+        host.wants_ring() == options.io_uring,
+        "only the feature has a way to ask for it"
+    );
+    host
 }
 
 impl Found {
@@ -209,22 +207,53 @@ fn lock_backing(found: &Found, named_by: &Path, options: &OpenOptions) -> Result
 fn open_backing(above: &Found, options: &OpenOptions) -> Result<Option<Found>> {
     let Some(header) = &above.header else { return Ok(None) };
     let Some(name) = backing_name(&above.path, header)? else { return Ok(None) };
-    let path = name::resolve(&above.path, &name)?;
+    let path = match name::resolve(&above.path, &name) {
+        Ok(path) => path,
+        Err(refused) => return handled(above, header, &name, refused, options).map(Some),
+    };
     if !options.policy.allows(&path) {
         return Err(Error::Forbidden { layer: above.path.clone(), path });
     }
     let refuse =
         |source| Error::Backing { path: path.clone(), named_by: above.path.clone(), source };
     let format = backing_format(&above.path, header, &name, options)?;
-    let storage = block_io::OpenOptions::new()
-        .locking(locking(options.policy.locking))
-        .open(&path)
-        .map_err(refuse)?;
+    let host = block_io::OpenOptions::new().locking(locking(options.policy.locking));
+    let storage = options.host().open(&path, &host).map_err(refuse)?;
     let format = match format {
         Some(format) => format,
-        None => probe(&storage).map_err(refuse)?,
+        None => probe(&*storage).map_err(refuse)?,
     };
-    Ok(Some(Found::new(path, Arc::new(storage), format)))
+    Ok(Some(Found::new(path, storage, format)))
+}
+
+/// What the caller's handler makes of a name that is not local.
+fn handled(
+    above: &Found,
+    header: &Header,
+    name: &str,
+    refused: Error,
+    options: &OpenOptions,
+) -> Result<Found> {
+    let handler = options.handler.as_ref();
+    let Some(answer) = handler.and_then(|handler| handler.open(&above.path, name)) else {
+        return Err(refused);
+    };
+    let Handled { path, storage, format } = answer.map_err(|source| Error::Handler {
+        layer: above.path.clone(),
+        name: name.to_owned(),
+        source,
+    })?;
+    let format = match format {
+        Some(format) => Some(format),
+        None => backing_format(&above.path, header, name, options)?,
+    };
+    let format = match format {
+        Some(format) => format,
+        None => {
+            probe(&*storage).map_err(|source| Error::Storage { layer: path.clone(), source })?
+        }
+    };
+    Ok(Found::new(path, storage, format))
 }
 
 fn backing_name(layer: &Path, header: &Header) -> Result<Option<String>> {
@@ -277,7 +306,7 @@ fn interpret(found: Found, engine: cow_engine::OpenOptions) -> Result<Layer> {
     Ok(Layer::new(path, disk))
 }
 
-fn probe(storage: &FileStorage) -> block_io::Result<Format> {
+fn probe(storage: &dyn Storage) -> block_io::Result<Format> {
     let mut first = [0; 8];
     storage.read_zero_filled(0, &mut first)?;
     Ok(Format::probe(&first))

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use block_io::Storage;
+use block_io::{Files, HostFiles, Storage};
 
 use crate::format::Format;
+use crate::handler::NameHandler;
 use crate::policy::Policy;
 
 /// How to open a chain.
@@ -25,6 +26,9 @@ pub struct OpenOptions {
     pub(crate) lazy_refcounts: Option<bool>,
     pub(crate) repair: Option<Repair>,
     pub(crate) policy: Policy,
+    /// `None` stands for the files of this host.
+    pub(crate) files: Option<Arc<dyn Files>>,
+    pub(crate) handler: Option<Arc<dyn NameHandler>>,
 }
 
 /// Repairs the counts of an image that was not closed cleanly.
@@ -79,6 +83,8 @@ impl OpenOptions {
             lazy_refcounts: None,
             repair: None,
             policy: Policy::new(),
+            files: None,
+            handler: None,
         }
     }
 
@@ -179,5 +185,25 @@ impl OpenOptions {
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
+    }
+
+    /// Where files come from, instead of the host's own: those that the caller has opened
+    /// ([`GivenFiles`](block_io::GivenFiles)), for instance.
+    #[must_use]
+    pub fn files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = Some(files);
+        self
+    }
+
+    /// Who opens backing files whose names have a protocol. Without one they are refused.
+    #[must_use]
+    pub fn handler(mut self, handler: Arc<dyn NameHandler>) -> Self {
+        self.handler = Some(handler);
+        self
+    }
+
+    /// Where files come from.
+    pub(crate) fn host(&self) -> &dyn Files {
+        self.files.as_deref().unwrap_or(&HostFiles)
     }
 }

@@ -244,10 +244,10 @@ pub fn explain(error: &qimg::chain::Error) -> String {
         }
         Error::DataFile { path, source, .. } => storage_words(path, source),
         Error::Missing { what: Missing::BackingFormat, .. } => format!(
-            "{error}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
+            "{error:#}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
              --probe-backing"
         ),
-        _ => error.to_string(),
+        _ => format!("{error:#}"),
     }
 }
 

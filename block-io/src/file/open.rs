@@ -23,6 +23,7 @@ pub struct OpenOptions {
     ignore_syncs: bool,
     create: Create,
     locking: Locking,
+    ring: bool,
 }
 
 /// Whether opening may create the file.
@@ -94,6 +95,39 @@ impl OpenOptions {
     pub fn locking(mut self, locking: Locking) -> Self {
         self.locking = locking;
         self
+    }
+
+    /// Whether large requests become many that are under way at once, where
+    /// [`Files`](crate::Files) open the file.
+    #[cfg(feature = "io-uring")]
+    #[must_use]
+    pub fn ring(mut self, ring: bool) -> Self {
+        self.ring = ring;
+        self
+    }
+
+    /// Whether the file is to be written.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.write
+    }
+
+    /// Whether the file must not exist yet.
+    #[must_use]
+    pub fn wants_new(&self) -> bool {
+        self.create == Create::New
+    }
+
+    /// Whether a missing file is to be created.
+    #[must_use]
+    pub fn may_create(&self) -> bool {
+        self.create != Create::Never
+    }
+
+    /// Whether requests are to go through a ring.
+    #[must_use]
+    pub fn wants_ring(&self) -> bool {
+        self.ring
     }
 
     /// Opens `path`, which must name a regular file or a block device.

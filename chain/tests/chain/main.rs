@@ -4,6 +4,7 @@
 
 mod cow;
 mod deep;
+mod given;
 mod images;
 mod locks;
 mod names;

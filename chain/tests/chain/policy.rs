@@ -50,7 +50,10 @@ fn ch_3_a_backing_file_without_a_format_is_refused() {
             if name == "base.raw"),
         "{error}"
     );
-    let text = format!("'{}': header has no format for backing file 'base.raw'", top.display());
+    let text = format!(
+        "'{}': header has no format for backing file 'base.raw' (allowed by OpenOptions::backing_format or Policy::probe)",
+        top.display()
+    );
     assert_eq!(error.to_string(), text);
     for options in [qcow2().backing_format(Format::Raw), qcow2().policy(Policy::new().probe(true))]
     {
@@ -239,7 +242,10 @@ fn ch_1_a_chain_deeper_than_allowed_is_refused() {
     assert_eq!(first_sector(&folder.path("4"), &limited(5)), [7; 512]);
     let error = refusal(&folder.path("4"), &limited(4));
     assert!(matches!(error, Error::TooDeep { allowed: 4, .. }), "{error}");
-    let text = format!("'{}': chain has more than 4 layers", folder.path("1").display());
+    let text = format!(
+        "'{}': chain has more than 4 layers (allowed by Policy::depth_max)",
+        folder.path("1").display()
+    );
     assert_eq!(error.to_string(), text);
     assert!(matches!(refusal(&folder.path("1"), &limited(1)), Error::TooDeep { .. }));
 }
