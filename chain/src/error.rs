@@ -8,6 +8,7 @@ use cow_engine::Preallocation;
 
 use crate::format::UnknownFormat;
 use crate::handler::HandlerError;
+use crate::operation::Refusal;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -150,6 +151,10 @@ pub enum Error {
         /// What was asked for.
         found: Preallocation,
     },
+    /// An operation on the chain was not begun.
+    Refused(Refusal),
+    /// An operation was stopped by whoever watched it. The chain shows what it showed before.
+    Cancelled,
     /// The chain was opened read-only.
     ReadOnly,
 }
@@ -205,6 +210,7 @@ impl core::error::Error for Error {
             Self::Image { source, .. } => Some(source),
             Self::Format { source, .. } => Some(source),
             Self::Handler { source, .. } => Some(&**source),
+            Self::Refused(refusal) => Some(refusal),
             _ => None,
         }
     }
@@ -308,6 +314,8 @@ impl Error {
                 "'{}': preallocation is {found}, allowed is off, falloc or full for a raw image",
                 layer.display()
             ),
+            Self::Refused(refusal) => fmt::Display::fmt(refusal, f),
+            Self::Cancelled => f.write_str("cancelled"),
             Self::ReadOnly => f.write_str("chain was opened read-only"),
         }
     }

@@ -2,26 +2,37 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod commit;
 mod data_file;
+mod difference;
 mod error;
 mod format;
 mod handler;
+mod header_change;
 mod layer;
 mod lower;
 mod name;
 mod open;
+mod operation;
 mod options;
 mod policy;
 mod raw;
+mod rebase;
 mod resize;
 mod status;
+mod stream;
 
 pub use chain::Chain;
+pub use commit::Commit;
+pub use difference::Difference;
 pub use error::{Error, Missing, Result};
 pub use format::{Format, UnknownFormat};
 pub use handler::{Handled, HandlerError, NameHandler};
 pub use layer::Layer;
-pub use name::resolve as resolve_name;
+pub use name::{of_file as name_of_file, resolve as resolve_name};
+pub use operation::{LayerRef, Moved, Plan, Progress, Refusal, Step, Watch};
 pub use options::{OpenOptions, Repair};
 pub use policy::{DEPTH_MAX_DEFAULT, Policy};
+pub use rebase::Rebase;
 pub use status::Status;
+pub use stream::Stream;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::operation::Refusal;
 
 /// The path that a backing file name in the header of the image at `overlay` means.
 ///
@@ -23,6 +24,23 @@ pub fn resolve(overlay: &Path, name: &str) -> Result<PathBuf> {
             protocol: protocol.to_owned(),
         }),
     }
+}
+
+/// The name by which the header of the image at `overlay` can name `file`: relative where the file
+/// lies in the folder of the overlay or below it, absolute elsewhere.
+///
+/// # Errors
+/// The path is not UTF-8, or the current folder is not known.
+pub fn of_file(overlay: &Path, file: &Path) -> Result<String> {
+    let refuse = || Error::Refused(Refusal::Name { path: file.to_owned() });
+    let folder = overlay.parent().unwrap_or(Path::new(""));
+    let name = match file.strip_prefix(folder) {
+        // `strip_prefix` of an empty folder also fits paths that leave it.
+        Ok(inside) if !inside.is_absolute() && !inside.starts_with("..") => inside.to_owned(),
+        _ => std::path::absolute(file).map_err(|_| refuse())?,
+    };
+    let name = name.to_str().ok_or_else(refuse)?;
+    Ok(if protocol(name).is_some() { format!("./{name}") } else { name.to_owned() })
 }
 
 /// What stands before a colon that comes before any slash.
@@ -48,6 +66,19 @@ mod tests {
         assert_eq!(path("dir/top.qcow2", "./a:b.raw").unwrap(), "dir/./a:b.raw");
         assert_eq!(path("dir/top.qcow2", "sub/a:b.raw").unwrap(), "dir/sub/a:b.raw");
         assert_eq!(path("dir/top.qcow2", "file:base.raw").unwrap(), "base.raw");
+    }
+
+    #[test]
+    fn names_for_headers_lead_back_to_the_file() {
+        let name = |overlay: &str, file: &str| of_file(Path::new(overlay), Path::new(file)).unwrap();
+        assert_eq!(name("top.qcow2", "base.raw"), "base.raw");
+        assert_eq!(name("dir/top.qcow2", "dir/base.raw"), "base.raw");
+        assert_eq!(name("dir/top.qcow2", "dir/sub/base.raw"), "sub/base.raw");
+        assert_eq!(name("/a/top.qcow2", "/a/b:c.raw"), "./b:c.raw");
+        assert_eq!(name("/a/top.qcow2", "/b/base.raw"), "/b/base.raw");
+        for (overlay, file) in [("dir/top.qcow2", "base.raw"), ("top.qcow2", "../base.raw")] {
+            assert!(Path::new(&name(overlay, file)).is_absolute());
+        }
     }
 
     #[test]

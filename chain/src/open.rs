@@ -167,6 +167,9 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
     let mut lower: Vec<Found> = Vec::new();
     loop {
         let above = lower.last().unwrap_or(top);
+        if lower.len() + 1 >= options.layers_max {
+            return Ok(lower);
+        }
         let Some(mut found) = open_backing(above, options)? else { return Ok(lower) };
         if let Some(id) = identity(&found)? {
             if seen.contains(&id) {

@@ -29,6 +29,8 @@ pub struct OpenOptions {
     /// `None` stands for the files of this host.
     pub(crate) files: Option<Arc<dyn Files>>,
     pub(crate) handler: Option<Arc<dyn NameHandler>>,
+    /// Layers that are opened, from the top; what lies below is left alone.
+    pub(crate) layers_max: usize,
 }
 
 /// Repairs the counts of an image that was not closed cleanly.
@@ -85,6 +87,7 @@ impl OpenOptions {
             policy: Policy::new(),
             files: None,
             handler: None,
+            layers_max: usize::MAX,
         }
     }
 
@@ -199,6 +202,18 @@ impl OpenOptions {
     #[must_use]
     pub fn handler(mut self, handler: Arc<dyn NameHandler>) -> Self {
         self.handler = Some(handler);
+        self
+    }
+
+    /// For a layer below the top: what was said about the top alone does not hold.
+    pub(crate) fn for_lower(mut self) -> Self {
+        (self.data_file, self.lazy_refcounts) = (None, None);
+        self
+    }
+
+    /// Only so many layers, from the top; 1 is the top alone.
+    pub(crate) fn layers_max(mut self, layers: usize) -> Self {
+        self.layers_max = layers;
         self
     }
 

@@ -1,0 +1,41 @@
+//! Changes to the top layer of a chain that change what lies below it.
+
+use cow_engine::BackingReference;
+
+use crate::chain::Chain;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::layer::Disk;
+use crate::operation::Refusal;
+
+impl Chain {
+    /// Makes the header of the top layer name another backing file, or none, durably and in a way that
+    /// a power cut leaves the one or the other. This chain goes on reading from the old one.
+    pub(crate) fn change_backing(&mut self, to: Option<(&str, Option<Format>)>) -> Result<()> {
+        let to = to.map(|(name, format)| BackingReference {
+            name: name.to_owned(),
+            format: format.map(|format| format.name().to_owned()),
+        });
+        self.with_top_image(|image| image.change_backing(to.as_ref()))
+    }
+
+    /// Makes the top layer give up all it holds, durably: what lies below shows everywhere.
+    pub(crate) fn empty(&mut self) -> Result<()> {
+        self.with_top_image(cow_engine::Image::empty)
+    }
+
+    fn with_top_image<T>(
+        &mut self,
+        change: impl FnOnce(&mut cow_engine::Image) -> cow_engine::Result<T>,
+    ) -> Result<T> {
+        // Whoever holds the chain mutably holds its top, too.
+        let Some(top) = self.top_mut() else { return Err(Error::ReadOnly) };
+        let changed = match top.disk_mut() {
+            Disk::Raw(_) => {
+                return Err(Error::Refused(Refusal::Raw { layer: top.path().to_owned() }));
+            }
+            Disk::Qcow2(image) => change(image),
+        };
+        changed.map_err(|source| top.image_error(source))
+    }
+}

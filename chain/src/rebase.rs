@@ -1,0 +1,282 @@
+//! Rebase: an overlay is put on another backing file, or on none.
+//!
+//! Safely, the overlay takes over what the old backing file shows and the new one does not, and then
+//! its header changes; it shows the same from beginning to end. Unsafely, only the header changes.
+
+use core::cell::RefCell;
+use std::path::{Path, PathBuf};
+
+use cow_engine::Image;
+use qcow2_format::Geometry;
+
+use crate::chain::Chain;
+use crate::difference::{Identities, Suspicion, differing, read_or_end, status_or_end, suspicion};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::name;
+use crate::operation::{
+    Action, Copy, Lineage, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
+};
+use crate::options::OpenOptions;
+
+/// Longest range asked about at once, in bytes.
+const STATUS_BYTES_MAX: u64 = 1 << 40;
+
+/// A rebase, to be planned or carried out.
+///
+/// ```no_run
+/// use chain::{Format, OpenOptions, Rebase, Watch};
+///
+/// let options = OpenOptions::new().format(Format::Qcow2);
+/// Rebase::new("overlay.qcow2", options).onto("other-base.raw", Format::Raw).run(Watch::none())?;
+/// # Ok::<(), chain::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Rebase {
+    path: PathBuf,
+    options: OpenOptions,
+    onto: Option<Onto>,
+    header_only: bool,
+    compress: bool,
+    force: bool,
+}
+
+/// The new backing file.
+#[derive(Clone, Debug)]
+struct Onto {
+    name: String,
+    format: Option<Format>,
+}
+
+/// Who plays which part.
+#[derive(Debug)]
+struct Cast {
+    lineage: Lineage,
+    /// The new lower layers.
+    new: Option<Chain>,
+}
+
+thread_local! {
+    /// What the new backing file shows, kept between pieces.
+    static NEW_BYTES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Rebase {
+    /// Puts the image at `path` on no backing file; see [`onto`](Self::onto).
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>, options: OpenOptions) -> Self {
+        let (header_only, compress, force) = (false, false, false);
+        let path = path.as_ref().to_owned();
+        Self { path, options, onto: None, header_only, compress, force }
+    }
+
+    /// The new backing file, by the name that the header will have: relative ones are relative to the
+    /// folder of the image.
+    #[must_use]
+    pub fn onto(mut self, name: impl Into<String>, format: Format) -> Self {
+        self.onto = Some(Onto { name: name.into(), format: Some(format) });
+        self
+    }
+
+    /// The same without a format in the header; only for [`header_only`](Self::header_only).
+    #[must_use]
+    pub fn onto_unknown(mut self, name: impl Into<String>) -> Self {
+        self.onto = Some(Onto { name: name.into(), format: None });
+        self
+    }
+
+    /// Whether only the header changes. The image shows other bytes afterwards unless old and new
+    /// backing file show the same.
+    #[must_use]
+    pub const fn header_only(mut self, only: bool) -> Self {
+        self.header_only = only;
+        self
+    }
+
+    /// Whether what is taken over is compressed.
+    #[must_use]
+    pub const fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    /// Whether internal snapshots that will show other bytes afterwards are no reason to refuse.
+    #[must_use]
+    pub const fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// What [`run`](Self::run) would do. Nothing changes, and no data is read: how much of it differs
+    /// is not known before.
+    ///
+    /// # Errors
+    /// A chain cannot be opened under the policy, or [`Error::Refused`].
+    pub fn plan(&self) -> Result<Plan> {
+        let (mut steps, to) = (Vec::new(), self.onto.as_ref().map(|onto| onto.name.clone()));
+        let (file, from) = if self.header_only {
+            let image = self.open_alone(false)?;
+            (image.top().path().to_owned(), image.top().backing_name())
+        } else {
+            let cast = self.cast()?;
+            let old = cast.lineage.open(0, &self.options, false, usize::MAX)?;
+            let new = cast.new.as_ref();
+            let tally = Tally::of(pieces(&old, new)?)?;
+            if tally.data() > 0 && new.is_some() {
+                let lower = |chain: &Chain, skip| -> Vec<PathBuf> {
+                    chain.layers().skip(skip).map(|layer| layer.path().to_owned()).collect()
+                };
+                let mut files = lower(&old, 1);
+                files.extend(new.map(|new| lower(new, 0)).unwrap_or_default());
+                steps.push(Step::Compare { files, bytes: tally.data() });
+            }
+            let top = cast.lineage.top();
+            steps.extend(tally.step(&old, top.path.clone()));
+            (top.path.clone(), top.backing.clone())
+        };
+        steps.push(Step::SwitchBacking { file, from, to });
+        Ok(Plan { operation: "rebase", steps })
+    }
+
+    /// Rebases.
+    ///
+    /// # Errors
+    /// As for [`plan`](Self::plan); [`Error::Cancelled`]; or a layer could not be read or written. The
+    /// image shows what it showed before, unless only the header was to change.
+    pub fn run(&self, watch: Watch<'_>) -> Result<Moved> {
+        if self.header_only {
+            let mut image = self.open_alone(true)?;
+            self.switch(&mut image)?;
+            image.close()?;
+            return Ok(Moved::default());
+        }
+        let cast = self.cast()?;
+        let mut image = cast.lineage.open(0, &self.options, true, usize::MAX)?;
+        let moved = self.take_over(&image, cast.new.as_ref(), watch)?;
+        image.flush()?;
+        self.switch(&mut image)?;
+        image.close()?;
+        Ok(moved)
+    }
+
+    fn open_alone(&self, writable: bool) -> Result<Chain> {
+        let options = self.options.clone().read_only(!writable).backing(false);
+        let image = Chain::open(&self.path, &options)?;
+        self.check_image(&image)?;
+        Ok(image)
+    }
+
+    fn switch(&self, image: &mut Chain) -> Result<()> {
+        let to = self.onto.as_ref().map(|onto| (onto.name.as_str(), onto.format));
+        image.change_backing(to)
+    }
+
+    fn check_image(&self, image: &Chain) -> Result<()> {
+        if image.top().image().is_none() {
+            return Err(Error::Refused(Refusal::Raw { layer: self.path.clone() }));
+        }
+        Ok(())
+    }
+
+    fn cast(&self) -> Result<Cast> {
+        let lineage = Lineage::look(&self.path, &self.options)?;
+        let top = lineage.top();
+        if top.format == Format::Raw {
+            return Err(Error::Refused(Refusal::Raw { layer: self.path.clone() }));
+        }
+        if !self.force {
+            top.refuse_snapshots()?;
+        }
+        let new = match &self.onto {
+            None => None,
+            Some(onto) => Some(self.open_new(onto, &lineage)?),
+        };
+        Ok(Cast { lineage, new })
+    }
+
+    /// Opens what the image will rest on, which must not be itself.
+    fn open_new(&self, onto: &Onto, lineage: &Lineage) -> Result<Chain> {
+        let path = name::resolve(&self.path, &onto.name)?;
+        let options = self.options.clone().for_lower().read_only(true);
+        let options = match onto.format {
+            Some(format) => options.format(format),
+            None => options,
+        };
+        let new = Chain::open(&path, &options)?;
+        let own = lineage.top().id.map(|id| (id, Format::Qcow2));
+        if own.is_some() && Identities::of(&new)?.contains(own) {
+            return Err(Error::Refused(Refusal::OwnBacking { layer: self.path.clone() }));
+        }
+        Ok(new)
+    }
+
+    /// Takes over what the new lower layers do not show.
+    fn take_over(&self, image: &Chain, new: Option<&Chain>, watch: Watch<'_>) -> Result<Moved> {
+        let geometry = image.top().image().map(Image::geometry);
+        let unit = match self.compress {
+            true => geometry.map_or(0, Geometry::cluster_bytes),
+            // A part of a cluster that is written costs a copy of the rest: better all of it at once.
+            false => geometry.map_or(0, Geometry::subcluster_bytes),
+        };
+        let read = |piece: &Piece, buf: &mut [u8]| {
+            image.read_at(piece.offset, buf)?;
+            NEW_BYTES.with_borrow_mut(|bytes| {
+                bytes.resize(buf.len(), 0);
+                read_or_end(new, piece.offset, bytes)?;
+                Ok(Wanted::Parts(differing(piece.offset, buf, bytes, unit as usize)))
+            })
+        };
+        let total = Tally::of(pieces(image, new)?)?.total();
+        let copy = Copy { target: image, read: &read, compress: self.compress, watch, total };
+        copy.run(pieces(image, new)?)
+    }
+}
+
+/// What the image does not own and the new lower layers may not show.
+fn pieces<'c>(
+    image: &'c Chain,
+    new: Option<&'c Chain>,
+) -> Result<impl Iterator<Item = Result<Piece>> + use<'c>> {
+    let ids = (Identities::of(image)?, new.map(Identities::of).transpose()?);
+    let (mut at, end) = (0, image.virtual_size());
+    Ok(core::iter::from_fn(move || {
+        while at < end {
+            let offset = at;
+            match look(image, new, &ids, at, end) {
+                Err(error) => {
+                    at = end; // no more after an error
+                    return Some(Err(error));
+                }
+                Ok((len, action)) => {
+                    at += len;
+                    if let Some(action) = action {
+                        return Some(Ok(Piece { offset, len, action }));
+                    }
+                }
+            }
+        }
+        None
+    }))
+}
+
+fn look(
+    image: &Chain,
+    new: Option<&Chain>,
+    ids: &(Identities, Option<Identities>),
+    at: u64,
+    end: u64,
+) -> Result<(u64, Option<Action>)> {
+    let old = image.status_at(at, (end - at).min(STATUS_BYTES_MAX))?;
+    let len = old.len.clamp(1, end - at);
+    if old.present && old.depth == 0 {
+        return Ok((len, None));
+    }
+    let new = status_or_end(new, at, len)?;
+    let len = len.min(new.len).max(1);
+    let action = match suspicion((&old, &ids.0), (&new, ids.1.as_ref())) {
+        Suspicion::None => None,
+        Suspicion::OldIsZero => Some(Action::Zero),
+        Suspicion::Compare => Some(Action::Data(old.depth)),
+    };
+    Ok((len, action))
+}
