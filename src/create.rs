@@ -136,6 +136,7 @@ fn engine_options(
         extended_l2: qcow2.extended_l2,
         preallocation: *preallocation,
         backing: qcow2.backing.clone(),
+        base_pin: None,
         data_file: qcow2.data_file.clone(),
     })
 }

@@ -14,6 +14,7 @@ mod models;
 mod allocator;
 mod area_runs;
 mod backing;
+mod backing_change;
 mod cache_usage;
 mod claims;
 mod compression;
@@ -22,6 +23,7 @@ mod copied_flags;
 mod create;
 mod data_file;
 mod discard;
+mod empty;
 mod error;
 mod explain;
 mod flush;
@@ -65,6 +67,8 @@ pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePla
 pub use preallocation::{Preallocation, UnknownPreallocation};
 pub use resize::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
 pub use write::PendingWrite;
+
+pub use qcow2_format::{BasePin, HeaderSwitch, PinnedFormat, SwitchStage};
 
 pub use cluster_map::{
     ClusterType, CowSource, Mapping, NewClusterReason, Run, RunKind, WriteDecision, ZeroMode,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use block_io::Storage;
-use qcow2_format::{ClusterBits, CompressionType, RefcountOrder, Version};
+use qcow2_format::{BasePin, ClusterBits, CompressionType, RefcountOrder, Version};
 
 use crate::backing::Backing;
 use crate::preallocation::Preallocation;
@@ -125,6 +125,8 @@ pub struct CreateOptions {
     pub preallocation: Preallocation,
     /// Name and format of the backing file, stored as they are.
     pub backing: Option<BackingReference>,
+    /// What the image shall remember of its backing file; nothing without one.
+    pub base_pin: Option<BasePin>,
     /// What the header says about an external data file. Such images are made by
     /// [`create_with_data_file`](crate::create_with_data_file).
     pub data_file: Option<DataFileReference>,
@@ -164,6 +166,7 @@ impl CreateOptions {
             extended_l2: false,
             preallocation: Preallocation::Off,
             backing: None,
+            base_pin: None,
             data_file: None,
         }
     }

@@ -6,6 +6,7 @@ use static_assertions::{assert_impl_all, const_assert_eq};
 use zerocopy::byteorder::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::base_pin::BasePin;
 use crate::bitmap::{BitmapsExtension, RawBitmapsExtension};
 use crate::error::{Error, Structure};
 use crate::feature::FeatureNameTable;
@@ -25,6 +26,8 @@ pub(crate) const BITMAPS: u32 = 0x2385_2875;
 pub(crate) const LUKS: u32 = 0x0537_be77;
 /// Magic of the external data file name.
 pub(crate) const DATA_FILE_NAME: u32 = 0x4441_5441;
+/// Magic of the base pin, "qimg": ours, and in no specification.
+pub(crate) const BASE_PIN: u32 = 0x7169_6d67;
 
 /// Head of a header extension as it lies on disk.
 #[derive(
@@ -56,6 +59,8 @@ pub enum Extension {
     FeatureNames(FeatureNameTable),
     /// Where the bitmap directory lies.
     Bitmaps(BitmapsExtension),
+    /// What the overlay remembers of its backing file.
+    BasePin(BasePin),
     /// An extension nobody here knows, to be preserved.
     Unknown {
         /// What the extension is.
@@ -75,6 +80,7 @@ impl Extension {
             Self::Luks(_) => LUKS,
             Self::FeatureNames(_) => FEATURE_NAMES,
             Self::Bitmaps(_) => BITMAPS,
+            Self::BasePin(_) => BASE_PIN,
             Self::Unknown { magic, .. } => *magic,
         }
     }
@@ -87,6 +93,7 @@ impl Extension {
             Self::Luks(pointer) => pointer.to_raw().as_bytes().to_vec(),
             Self::FeatureNames(table) => table.as_bytes().to_vec(),
             Self::Bitmaps(bitmaps) => bitmaps.to_raw().as_bytes().to_vec(),
+            Self::BasePin(pin) => pin.to_raw().as_bytes().to_vec(),
             Self::Unknown { data, .. } => data.clone(),
         }
     }
@@ -105,6 +112,12 @@ impl Placed {
         let len = extension.data().len();
         let padding = len.next_multiple_of(8).saturating_sub(len);
         Self { extension, padding: alloc::vec![0; padding] }
+    }
+
+    /// Head, data and padding, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let head = size_of::<RawExtensionHead>();
+        head.saturating_add(self.extension.data().len()).saturating_add(self.padding.len())
     }
 
     /// Appends head, data and padding.
@@ -209,6 +222,7 @@ impl RawExtension<'_> {
             }
             LUKS => self.luks(context)?,
             BITMAPS => self.bitmaps(context)?,
+            BASE_PIN => self.base_pin(),
             magic => Extension::Unknown { magic, data: self.data.to_vec() },
         };
         Ok(Placed { extension, padding: self.padding.to_vec() })
@@ -242,6 +256,12 @@ impl RawExtension<'_> {
             return Err(Error::hex(structure, "offset", at, pointer.offset.get(), allowed));
         }
         Ok(Extension::Luks(pointer))
+    }
+
+    /// A record of another version is kept as it is.
+    fn base_pin(&self) -> Extension {
+        let unknown = || Extension::Unknown { magic: self.magic, data: self.data.to_vec() };
+        BasePin::from_bytes(self.data).map_or_else(unknown, Extension::BasePin)
     }
 
     fn bitmaps(&self, context: Context) -> Result<Extension, Error> {

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use crate::base_pin::BasePin;
 use crate::bitmap::BitmapsExtension;
 use crate::error::{Error, Structure};
 use crate::extension::{Extension, Placed};
@@ -17,11 +18,13 @@ mod decode;
 mod encode;
 mod raw;
 mod rewrite;
+mod switch;
 mod update;
 
 pub use areas::Area;
 pub use builder::HeaderBuilder;
 pub use raw::{MAGIC, RawHeaderV2, RawHeaderV3Tail};
+pub use switch::{HeaderSwitch, SwitchStage};
 pub use update::FieldUpdate;
 
 /// Version of the format.
@@ -313,6 +316,16 @@ impl Header {
     pub fn bitmaps(&self) -> Option<BitmapsExtension> {
         self.last(|extension| match extension {
             Extension::Bitmaps(bitmaps) => Some(*bitmaps),
+            _ => None,
+        })
+    }
+
+    /// What the overlay remembers of a backing file. It is about the one that the header names only
+    /// if [`BasePin::is_about`] says so.
+    #[must_use]
+    pub fn base_pin(&self) -> Option<BasePin> {
+        self.last(|extension| match extension {
+            Extension::BasePin(pin) => Some(*pin),
             _ => None,
         })
     }

@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod base_pin;
 mod bitmap;
 mod compressed;
 mod error;
@@ -23,6 +24,7 @@ mod unit;
 
 pub mod limit;
 
+pub use base_pin::{BasePin, PinnedFormat, RawBasePin};
 pub use bitmap::{
     BitmapCluster, BitmapDirectoryEntry, BitmapFlags, BitmapTableEntry, BitmapsExtension,
     RawBitmapDirectoryEntry, RawBitmapsExtension, decode_bitmap_directory,
@@ -36,8 +38,8 @@ pub use feature::{
 };
 pub use geometry::{ClusterBits, Geometry, L2Layout, RefcountOrder};
 pub use header::{
-    Area, CompressionType, CryptMethod, FieldUpdate, Header, HeaderBuilder, MAGIC, RawHeaderV2,
-    RawHeaderV3Tail, TablePointer, Version,
+    Area, CompressionType, CryptMethod, FieldUpdate, Header, HeaderBuilder, HeaderSwitch, MAGIC,
+    RawHeaderV2, RawHeaderV3Tail, SwitchStage, TablePointer, Version,
 };
 pub use l1::L1Entry;
 pub use l2::{L2Bitmap, L2Entry, RawL2Entry, RawL2EntryExtended};

@@ -47,6 +47,7 @@ fn name(extension: &Extension) -> &'static str {
         Extension::Luks(_) => "where the LUKS header lies",
         Extension::FeatureNames(_) => "names of feature bits",
         Extension::Bitmaps(_) => "where the bitmap directory lies",
+        Extension::BasePin(_) => "what the overlay remembers of its backing file",
         _ => "nobody here knows it; writers keep it",
     }
 }
@@ -71,6 +72,10 @@ fn explain_data(
         Some(Extension::Bitmaps(bitmaps)) => {
             let value = format!("{} bitmaps at {}", bitmaps.count(), bitmaps.directory_offset());
             (value, "count, zeros, length and offset of the directory")
+        }
+        Some(Extension::BasePin(pin)) => {
+            let value = format!("{} bytes, mark {:032x}", pin.file_bytes, pin.mark);
+            (value, "length and content mark; sizes, time and inode beside them")
         }
         _ => (String::new(), "data of the extension"),
     };

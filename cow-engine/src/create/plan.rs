@@ -188,6 +188,9 @@ fn header(options: &CreateOptions, layout: &Layout) -> Result<Header> {
     if let Some(backing) = &options.backing {
         let format = backing.format.as_deref().map(str::as_bytes);
         builder = builder.backing(backing.name.as_bytes(), format);
+        if let Some(pin) = options.base_pin {
+            builder = builder.base_pin(pin);
+        }
     }
     Ok(builder.build()?)
 }

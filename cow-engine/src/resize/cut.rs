@@ -1,5 +1,6 @@
 //! Cutting: everything that is mapped from some cluster on is given up, and what lies below would
-//! show again. Called only for what the guest does not see: behind the end of the disk.
+//! show again. For what the guest does not see, behind the end of the disk, and for a whole disk whose
+//! backing file shows the same.
 
 use block_io::StorageExt;
 use cluster_map::{Mapping, ZeroMode};
@@ -28,7 +29,7 @@ impl Image {
     }
 
     /// Refuses what [`cut`](Self::cut) could not give up, while nothing has changed yet.
-    pub(super) fn check_cut(&self, start: u64) -> Result<()> {
+    pub(crate) fn check_cut(&self, start: u64) -> Result<()> {
         let writer = self.writer()?;
         for guest in self.cluster_starts(start, start.next_multiple_of(self.covered())) {
             let cluster = self.cluster_type(guest, self.mapping(guest)?)?;
@@ -42,7 +43,7 @@ impl Image {
     }
 
     /// Gives up everything that is mapped from `start`, a cluster boundary, on.
-    pub(super) fn cut(&mut self, start: u64) -> Result<()> {
+    pub(crate) fn cut(&mut self, start: u64) -> Result<()> {
         self.forget_slices_from(start);
         self.cut_part_of_table(start)?;
         for index in self.whole_tables(start) {

@@ -7,7 +7,7 @@ use crate::image::Image;
 
 impl Image {
     /// Gives back what lies behind the last host cluster in use.
-    pub(super) fn trim_file(&self) -> Result<()> {
+    pub(crate) fn trim_file(&self) -> Result<()> {
         let writer = self.writer()?;
         let end: HostCluster = writer.allocator.drop_unused_blocks(&writer.map)?;
         self.flush_all()?;

@@ -45,6 +45,7 @@ fn look(header: &Header) {
     assert!(u64::from(header.header_length()) <= geometry.cluster_bytes());
     assert!(header.unknown_fields().len() < header.header_length() as usize);
     let _ = (header.backing_format(), header.data_file_name(), header.bitmaps(), header.luks());
+    let _ = header.base_pin().map(|pin| pin.is_about(header.backing_name().unwrap_or_default()));
     for extension in header.extensions() {
         let _ = (extension.magic(), extension.data().len());
         if let Extension::FeatureNames(names) = extension {
@@ -77,8 +78,9 @@ fn rewrite(header: &Header) {
         let other = decode(&other);
         assert_eq!(other.backing_name(), Some(&b"other.raw"[..]));
         assert_eq!(other.backing_format(), Some(&b"raw"[..]));
-        assert!(unknown(header) == unknown(&other), "unknown extensions are kept");
+        assert!(foreign(header) == foreign(&other), "unknown extensions are kept");
     }
+    switch(header);
     if let Ok(alone) = header.with_backing(None, None) {
         let alone = decode(&alone);
         assert_eq!((alone.backing_name(), alone.backing_format()), (None, None));
@@ -116,6 +118,35 @@ fn same_meaning(old: &Header, new: &Header) {
 fn unknown(header: &Header) -> Vec<(u32, Vec<u8>)> {
     let unknown = |extension: &&Extension| matches!(extension, Extension::Unknown { .. });
     header.extensions().filter(unknown).map(|found| (found.magic(), found.data())).collect()
+}
+
+/// Unknown extensions but for records of other versions about the backing file, which go with it.
+fn foreign(header: &Header) -> Vec<(u32, Vec<u8>)> {
+    const BASE_PIN: u32 = 0x7169_6d67;
+    unknown(header).into_iter().filter(|(magic, _)| *magic != BASE_PIN).collect()
+}
+
+/// The stages of a switch end with its header, and begin with one that says what the old one says.
+fn switch(header: &Header) {
+    let pin = header.base_pin();
+    let Ok(switch) = header.plan_backing_switch(Some(b"next.raw"), Some(b"raw"), pin.as_ref())
+    else {
+        return;
+    };
+    let mut cluster = header.encode();
+    for stage in switch.stages() {
+        if switch.survives_power_cuts() {
+            let between = Header::decode(&cluster).expect("each stage leaves a header");
+            let new = between.backing_name() == switch.to().backing_name();
+            let expected = if new { switch.to() } else { header };
+            assert_eq!(between.backing_name(), expected.backing_name());
+            assert_eq!(between.backing_format(), expected.backing_format());
+            assert!(foreign(&between) == foreign(header), "unknown extensions are kept");
+        }
+        let at = stage.offset.get() as usize;
+        cluster[at..at + stage.bytes.len()].copy_from_slice(&stage.bytes);
+    }
+    assert_eq!(Header::decode(&cluster).as_ref(), Ok(switch.to()));
 }
 
 /// Changing a field gives the header whose bytes differ where the update says.

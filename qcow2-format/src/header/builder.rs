@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::raw::{V2_BYTES, V3_BYTES};
 use super::{Backing, CompressionType, CryptMethod, Header, TablePointer, Version, decode};
+use crate::base_pin::BasePin;
 use crate::error::{Error, Structure};
 use crate::extension::{Extension, Placed};
 use crate::feature::{AutoclearFeatures, CompatibleFeatures, Features, IncompatibleFeatures};
@@ -17,6 +18,7 @@ use crate::unit::HostOffset;
 pub struct HeaderBuilder {
     header: Header,
     backing_format: Option<Vec<u8>>,
+    base_pin: Option<BasePin>,
 }
 
 const NO_TABLE: TablePointer = TablePointer { offset: HostOffset::ZERO, count: 0 };
@@ -47,7 +49,7 @@ impl HeaderBuilder {
             end_marker: Some(0),
             rest: Vec::new(),
         };
-        Self { header, backing_format: None }
+        Self { header, backing_format: None, base_pin: None }
     }
 
     /// Version of the format.
@@ -100,6 +102,13 @@ impl HeaderBuilder {
         self
     }
 
+    /// What is remembered of the backing file; nothing without one.
+    #[must_use]
+    pub const fn base_pin(mut self, pin: BasePin) -> Self {
+        self.base_pin = Some(pin);
+        self
+    }
+
     /// An external data file; `name` is stored if given, `raw` says that the file alone is a
     /// valid raw image.
     #[must_use]
@@ -146,7 +155,8 @@ impl HeaderBuilder {
         decode::validate_l1_table(header.geometry, header.l1_table, header.size)?;
         let name = core::mem::take(&mut header.backing.name);
         let name = Some(name.as_slice()).filter(|name| !name.is_empty());
-        self.header.with_backing(name, self.backing_format.as_deref())
+        let format = self.backing_format.as_deref();
+        self.header.with_pinned_backing(name, format, self.base_pin.as_ref())
     }
 }
 

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use super::encode::encode_structured;
 use super::raw::{V2_BYTES, V3_BYTES};
 use super::{Backing, Header, Version};
+use crate::base_pin::BasePin;
 use crate::bitmap::BitmapsExtension;
 use crate::error::{Error, Structure};
-use crate::extension::{Extension, Placed};
+use crate::extension::{BASE_PIN, Extension, Placed};
 use crate::feature::{AutoclearFeatures, FeatureNameTable};
 use crate::limit;
 
@@ -61,6 +62,8 @@ impl Header {
             self.bitmaps().filter(|_| self.features.autoclear.contains(AutoclearFeatures::BITMAPS));
         let known = [
             self.backing_format().map(|name| Extension::BackingFormat(name.to_vec())),
+            // Beside the format: what belongs to the backing file shares a sector.
+            self.base_pin().map(Extension::BasePin),
             self.data_file_name().map(|name| Extension::DataFileName(name.to_vec())),
             self.luks().map(Extension::Luks),
             feature_names.then(|| Extension::FeatureNames(FeatureNameTable::standard())),
@@ -86,12 +89,37 @@ impl Header {
         Ok(())
     }
 
-    /// The canonical form with another backing file; `None` for none.
+    /// The canonical form with another backing file, of which nothing is remembered; `None` for none.
     ///
     /// # Errors
     /// The name is longer than 1023 bytes, the format name longer than 15, or all of it does not
     /// fit into cluster 0.
     pub fn with_backing(&self, name: Option<&[u8]>, format: Option<&[u8]>) -> Result<Self, Error> {
+        self.with_pinned_backing(name, format, None)
+    }
+
+    /// The canonical form with another backing file, and what is remembered of it; the record will
+    /// be about `name`. Without a name there is no record either.
+    ///
+    /// # Errors
+    /// As for [`Header::with_backing`].
+    pub fn with_pinned_backing(
+        &self,
+        name: Option<&[u8]>,
+        format: Option<&[u8]>,
+        pin: Option<&BasePin>,
+    ) -> Result<Self, Error> {
+        self.with_backing_unplaced(name, format, pin)?.rewritten()
+    }
+
+    /// The same before anything has its place.
+    pub(super) fn with_backing_unplaced(
+        &self,
+        name: Option<&[u8]>,
+        format: Option<&[u8]>,
+        pin: Option<&BasePin>,
+    ) -> Result<Self, Error> {
+        let pin = name.and_then(|name| pin.map(|pin| pin.with_name(name)));
         let name = name.unwrap_or(&[]);
         if name.len() > limit::BACKING_NAME_BYTES_MAX as usize {
             let (found, allowed) = (name.len() as u64, "0..=1023");
@@ -111,7 +139,9 @@ impl Header {
             |extension| matches!(extension, Extension::BackingFormat(_)),
             format.map(|format| Extension::BackingFormat(format.to_vec())),
         );
-        header.rewritten()
+        // A record of another version is about the former backing file, too.
+        header.replace(|extension| extension.magic() == BASE_PIN, pin.map(Extension::BasePin));
+        Ok(header)
     }
 
     /// The canonical form with another bitmaps extension, and the autoclear bit that vouches for

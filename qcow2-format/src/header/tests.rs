@@ -9,6 +9,7 @@ use crate::geometry::{L2Layout, RefcountOrder};
 mod extensions;
 mod refused;
 mod rewriting;
+mod switching;
 
 fn geometry(cluster_bits: u32) -> Geometry {
     let bits = ClusterBits::new(cluster_bits).unwrap();
