@@ -16,7 +16,7 @@ impl Chain {
             name: name.to_owned(),
             format: format.map(|format| format.name().to_owned()),
         });
-        self.with_top_image(|image| image.change_backing(to.as_ref()))
+        self.with_top_image(|image| image.change_backing(to.as_ref(), None))
     }
 
     /// Makes the top layer give up all it holds, durably: what lies below shows everywhere.

@@ -4,7 +4,6 @@
 //! the first one gets its real name. A name that is taken is never taken away.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use block_io::{Create, Files, HostFiles, Lock, MemoryStorage, Storage};
@@ -12,7 +11,6 @@ use cow_engine::{BackingReference, CreateOptions, CreatePlan};
 
 use crate::chain::Chain;
 use crate::error::{Error, Result};
-use crate::format::Format;
 use crate::name;
 use crate::operation::{Plan, Refusal, Step};
 use crate::options::OpenOptions;
@@ -273,13 +271,4 @@ fn name_all(pending: &mut [Pending<'_>]) -> Result<()> {
         synced.push(overlay.wanted.parent());
     }
     Ok(())
-}
-
-/// Writes what `new` shows and `old` does not into a new overlay at `path`, whose backing file is the
-/// top of `old`: a delta.
-///
-/// # Errors
-/// As for [`Overlays::create`]; or a chain could not be read. No overlay is there then.
-pub(crate) fn backing_of(chain: &Chain) -> (PathBuf, Format) {
-    (chain.top().path().to_owned(), chain.top().format())
 }
