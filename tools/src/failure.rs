@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use crate::called::called_as;
 use crate::exit;
 
 /// Why a verb stopped.
@@ -26,6 +27,7 @@ impl Failure {
     #[must_use]
     pub fn usage(program: &str, verb: &str, message: &str) -> Self {
         let space = if verb.is_empty() { "" } else { " " };
+        let program = called_as(program);
         Self::new(format!("{message} (try '{program}{space}{verb} --help')"))
     }
 

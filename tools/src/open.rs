@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
+use crate::called::{advice, stands_in};
 use crate::failure::Failure;
 
 /// Bytes of a file that a guess looks at.
@@ -234,7 +235,7 @@ pub fn explain(error: &qimg::chain::Error) -> String {
         Error::Backing { path, named_by, source } => {
             let words = format!("Could not open backing file: {}", storage_words(path, source));
             match source.kind() {
-                std::io::ErrorKind::NotFound => format!(
+                std::io::ErrorKind::NotFound if !stands_in() => format!(
                     "{words}; '{0}' names it, name another one with \
                      'qemu-img rebase -u -b FILE -F FMT {0}'",
                     named_by.display()
@@ -262,7 +263,7 @@ pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
         qimg::io::Error::Locked { permission, shared, .. } => {
             // Only a reader is helped by -U: whoever wants to write must stay out.
             let (shared, help) =
-                if *shared { ("shared ", " (-U reads it all the same)") } else { ("", "") };
+                if *shared { ("shared ", advice(" (-U reads it all the same)")) } else { ("", "") };
             format!(
                 "Failed to get {shared}\"{permission}\" lock: is another process using the image \
                  [{name}]?{help}"

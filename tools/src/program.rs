@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::args::usage::{self, Refusal};
 use crate::args::{Cli, Verb};
+use crate::called::called_as;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::verb;
@@ -31,7 +32,8 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
         Err(failure) => {
             if let Some(message) = failure.message() {
                 // Nothing can be done when even standard error is gone.
-                let _ = writeln!(std::io::stderr(), "{program}: {}", one_line(message));
+                let _ =
+                    writeln!(std::io::stderr(), "{}: {}", called_as(program), one_line(message));
             }
             failure.code()
         }

@@ -15,6 +15,7 @@ mod fixtures;
 mod fmt;
 mod fuzz;
 mod histories;
+mod iotests;
 mod layers;
 mod models;
 mod package;
@@ -53,6 +54,11 @@ const TASKS: &[Task] = &[
         name: "bench",
         run: bench::run,
         sentence: "ours beside the reference: `NAME [CASE...]`; alone it lists the benches",
+    },
+    Task {
+        name: "iotests",
+        run: iotests::run,
+        sentence: "QEMU's own tests on our programs: `--runner PATH`, then its words",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    tools::program::run(&std::env::args_os().collect::<Vec<_>>()).into()
+    tools::run(&std::env::args_os().collect::<Vec<_>>(), tools::called::Program::Image).into()
 }

@@ -3,9 +3,8 @@
 use std::io::BufRead;
 
 use super::session::Session;
+use crate::called::called_as;
 use crate::failure::Failure;
-
-const PROMPT: &str = "qimg-io> ";
 
 /// Runs commands line by line until the input ends or `quit`; tells whether all succeeded.
 ///
@@ -15,7 +14,7 @@ pub fn serve(session: &mut Session<'_>, mut input: impl BufRead) -> Result<bool,
     let mut all_well = true;
     let mut line = Vec::new();
     loop {
-        session.print(PROMPT)?;
+        session.print(&format!("{}> ", called_as("qimg-io")))?;
         line.clear();
         let read = input.read_until(b'\n', &mut line);
         match read.map_err(|error| Failure::new(format!("cannot read commands: {error}")))? {

@@ -11,6 +11,7 @@ use super::command::{self, Invocation, Problem};
 use crate::args::aio::wants_ring;
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
+use crate::called::called_as;
 use crate::failure::Failure;
 use crate::open::{self, How, Opened};
 
@@ -230,7 +231,8 @@ impl<'a> Session<'a> {
     /// It is.
     pub fn require_writable(&self) -> Result<(), Problem> {
         if self.image()?.settings.read_only {
-            return Err(Problem::Complained("qimg-io: Block node is read-only".into()));
+            let name = called_as("qimg-io");
+            return Err(Problem::Complained(format!("{name}: Block node is read-only")));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use qimg::convert::{ConvertError, convert};
 pub use args::Args;
 
 use crate::args::image::ImageArg;
+use crate::called::called_as;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::open::{How, open_for_verb};
@@ -70,7 +71,8 @@ fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<
     })?;
     if done.unreadable > 0 {
         eprintln!(
-            "qimg: warning: {} bytes could not be read and were replaced by zeros",
+            "{}: warning: {} bytes could not be read and were replaced by zeros",
+            called_as("qimg"),
             done.unreadable
         );
     }

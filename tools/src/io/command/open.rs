@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 
 use super::{Command, Invocation, Problem};
 use crate::args::aio::wants_ring;
+use crate::called::called_as;
 use crate::failure::Failure;
 use crate::io::getopt::Parsed;
 use crate::io::session::{self, Session, Settings};
@@ -67,7 +68,7 @@ const REOPEN_DETAILS: &str = " \
 ";
 
 fn complain(failure: &Failure) -> Problem {
-    Problem::Complained(format!("qimg-io: {failure}"))
+    Problem::Complained(format!("{}: {failure}", called_as("qimg-io")))
 }
 
 fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
@@ -76,7 +77,7 @@ fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Pr
         return Err(Problem::Usage);
     }
     if session.has_image() {
-        return Err(Problem::Complained("qimg-io: file open already, try 'help close'".into()));
+        return Err(complain(&Failure::new("file open already, try 'help close'")));
     }
     let settings = settings(&parsed).map_err(|reason| complain(&Failure::new(reason)))?;
     let opened = match (parsed.operands.as_slice(), parsed.value('o')) {
