@@ -118,11 +118,9 @@ impl Commit {
         }
         steps.extend(tally.step(&source, into.path.clone()));
         if let Some(upper) = self.switched(&cast) {
-            steps.push(Step::SwitchBacking {
-                file: members[upper].path.clone(),
-                from: members[upper].backing.clone(),
-                to: Some(cast.lineage.name_for(upper, cast.into)?),
-            });
+            let (file, from) = (members[upper].path.clone(), members[upper].backing.clone());
+            let to = Some(cast.lineage.name_for(upper, cast.into)?);
+            steps.extend((from != to).then_some(Step::SwitchBacking { file, from, to }));
         }
         if self.empties(&cast) {
             steps.push(Step::Empty { file: members[0].path.clone() });
@@ -214,7 +212,8 @@ impl Commit {
             lower.resize(needed, ResizeOptions::new())?;
         }
         let total = Tally::of(self.pieces(cast, source, lower))?.total();
-        let read = |piece: &Piece, buf: &mut [u8]| source.read_at(piece.offset, buf).map(|()| Wanted::All);
+        let read =
+            |piece: &Piece, buf: &mut [u8]| source.read_at(piece.offset, buf).map(|()| Wanted::All);
         let copy = Copy { target: lower, read: &read, compress: false, watch, total };
         copy.run(self.pieces(cast, source, lower))
     }

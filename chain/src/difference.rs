@@ -158,8 +158,7 @@ impl<'c> Difference<'c> {
             found.lock().unwrap_or_else(PoisonError::into_inner).extend(parts.into_iter().map(at));
             Ok(())
         })?;
-        let mut found: Vec<Range<u64>> =
-            found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<Range<u64>> = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         found.sort_by_key(|range| range.start);
         let mut ranges = Vec::with_capacity(found.len());
         found.into_iter().for_each(|range| push(&mut ranges, range));
@@ -167,7 +166,7 @@ impl<'c> Difference<'c> {
     }
 
     /// The pieces that have to be read.
-    fn pieces(&self) -> Result<impl Iterator<Item = Result<Piece>> + use<'c>> {
+    pub(crate) fn pieces(&self) -> Result<impl Iterator<Item = Result<Piece>> + use<'c>> {
         let (old, new) = (self.old, self.new);
         let ids = (Identities::of(old)?, Identities::of(new)?);
         let (mut at, end) = (0, old.virtual_size().max(new.virtual_size()));
@@ -179,11 +178,10 @@ impl<'c> Difference<'c> {
                         at = end; // no more after an error
                         return Some(Err(error));
                     }
-                    Ok((len, suspicion)) => {
+                    Ok((len, Suspicion::None, _)) => at += len,
+                    Ok((len, _, depth)) => {
                         at += len;
-                        if suspicion != Suspicion::None {
-                            return Some(Ok(Piece { offset, len, action: Action::Data(0) }));
-                        }
+                        return Some(Ok(Piece { offset, len, action: Action::Data(depth) }));
                     }
                 }
             }
@@ -192,18 +190,19 @@ impl<'c> Difference<'c> {
     }
 }
 
+/// How far what is known reaches, what that is, and which layer of the new disk answers.
 fn look(
     old: &Chain,
     new: &Chain,
     ids: &(Identities, Identities),
     at: u64,
     end: u64,
-) -> Result<(u64, Suspicion)> {
+) -> Result<(u64, Suspicion, usize)> {
     let len = (end - at).min(STATUS_BYTES_MAX);
     let old = status_or_end(Some(old), at, len)?;
     let new = status_or_end(Some(new), at, old.len)?;
     let len = old.len.min(new.len).clamp(1, end - at);
-    Ok((len, suspicion((&old, &ids.0), (&new, Some(&ids.1)))))
+    Ok((len, suspicion((&old, &ids.0), (&new, Some(&ids.1))), new.depth))
 }
 
 /// Adds a range behind those that are there, as one piece with the last if they touch.

@@ -4,6 +4,7 @@
 mod chain;
 mod commit;
 mod data_file;
+mod delta;
 mod difference;
 mod error;
 mod format;
@@ -25,6 +26,7 @@ mod stream;
 
 pub use chain::Chain;
 pub use commit::Commit;
+pub use delta::Delta;
 pub use difference::Difference;
 pub use error::{Error, Missing, Result};
 pub use format::{Format, UnknownFormat};

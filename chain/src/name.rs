@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn names_for_headers_lead_back_to_the_file() {
-        let name = |overlay: &str, file: &str| of_file(Path::new(overlay), Path::new(file)).unwrap();
+        let name =
+            |overlay: &str, file: &str| of_file(Path::new(overlay), Path::new(file)).unwrap();
         assert_eq!(name("top.qcow2", "base.raw"), "base.raw");
         assert_eq!(name("dir/top.qcow2", "dir/base.raw"), "base.raw");
         assert_eq!(name("dir/top.qcow2", "dir/sub/base.raw"), "sub/base.raw");

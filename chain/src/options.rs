@@ -190,6 +190,13 @@ impl OpenOptions {
         self
     }
 
+    /// Changes the policy.
+    #[must_use]
+    pub fn map_policy(mut self, change: impl FnOnce(Policy) -> Policy) -> Self {
+        self.policy = change(self.policy);
+        self
+    }
+
     /// Where files come from, instead of the host's own: those that the caller has opened
     /// ([`GivenFiles`](block_io::GivenFiles)), for instance.
     #[must_use]

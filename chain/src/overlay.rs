@@ -4,7 +4,9 @@
 //! the first one gets its real name. A name that is taken is never taken away.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use block_io::{Create, Files, HostFiles, Lock, MemoryStorage, Storage};
 use cow_engine::{BackingReference, CreateOptions, CreatePlan};
@@ -17,6 +19,12 @@ use crate::options::OpenOptions;
 
 /// Bytes of a new image that are copied at once.
 const COPY_BYTES: usize = 64 << 10;
+
+/// Overlays that are written before they are made durable, all at once: file systems that keep a
+/// journal then do it in one go. Not more, since each keeps a file open.
+const SYNCED_AT_ONCE: usize = 128;
+/// Threads that wait for the host to make files durable.
+const SYNC_THREADS: usize = 16;
 
 /// Numbers for names; only uniqueness matters.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -53,6 +61,8 @@ struct Pending<'f> {
     files: &'f dyn Files,
     made: PathBuf,
     wanted: PathBuf,
+    /// Open until its bytes are durable.
+    file: Option<Arc<dyn Storage>>,
 }
 
 impl Default for Overlays {
@@ -140,9 +150,12 @@ impl Overlays {
                 }
                 let Some((_, image)) = &image else { continue };
                 pending.push(disk.make(wanted, image)?);
+                if pending.len().is_multiple_of(SYNCED_AT_ONCE) {
+                    sync_all(pending)?;
+                }
             }
         }
-        Ok(())
+        sync_all(pending)
     }
 
     /// Refuses names that are taken, before anything is made. Whoever takes one later is noticed when
@@ -196,20 +209,21 @@ impl Disk {
         Chain::open(&self.path, &self.options.clone().read_only(true))
     }
 
-    /// Makes one overlay, durably, under a name of our own.
+    /// Makes one overlay under a name of our own.
     fn make(&self, wanted: &Path, image: &MemoryStorage) -> Result<Pending<'_>> {
         let made = name_beside(wanted);
         let storage_error = |source| Error::Storage { layer: wanted.to_owned(), source };
         let host = block_io::OpenOptions::new().write(true).create(Create::New);
         let file = self.files().open(&made, &host).map_err(storage_error)?;
-        let pending = Pending { files: self.files(), made, wanted: wanted.to_owned() };
+        let wanted = wanted.to_owned();
+        let pending = Pending { files: self.files(), made, wanted, file: Some(Arc::clone(&file)) };
         let written = file.lock(Lock::creating()).and_then(|()| copy(image, &*file));
         match written {
             Ok(()) => Ok(pending),
             Err(source) => {
                 // It was made here, moments ago.
                 let _ = pending.files.remove(&pending.made);
-                Err(storage_error(source))
+                Err(Error::Storage { layer: pending.wanted, source })
             }
         }
     }
@@ -224,7 +238,35 @@ fn name_beside(wanted: &Path) -> PathBuf {
     wanted.with_file_name(format!(".{name}.{}-{number}.new", std::process::id()))
 }
 
-/// Copies a new image, which is small and mostly holes, and makes it durable.
+/// Makes all overlays durable that are not yet, and closes them.
+fn sync_all(pending: &mut [Pending<'_>]) -> Result<()> {
+    let open: Vec<_> = pending.iter_mut().filter(|overlay| overlay.file.is_some()).collect();
+    let share = open.len().div_ceil(SYNC_THREADS).max(1);
+    let mut open = open.into_iter();
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        loop {
+            let part: Vec<_> = open.by_ref().take(share).collect();
+            if part.is_empty() {
+                break;
+            }
+            threads.push(scope.spawn(move || part.into_iter().try_for_each(sync)));
+        }
+        // A thread that panicked has not made its files durable.
+        let ended = |thread: thread::ScopedJoinHandle<'_, Result<()>>| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
+        threads.into_iter().map(ended).fold(Ok(()), Result::and)
+    })
+}
+
+fn sync(overlay: &mut Pending<'_>) -> Result<()> {
+    let Some(file) = overlay.file.take() else { return Ok(()) };
+    file.sync().map_err(|source| Error::Storage { layer: overlay.wanted.clone(), source })
+}
+
+/// Copies a new image, which is small and mostly holes.
 fn copy(image: &MemoryStorage, file: &dyn Storage) -> block_io::Result<()> {
     let len = image.len()?;
     file.set_len(len)?;
@@ -239,7 +281,7 @@ fn copy(image: &MemoryStorage, file: &dyn Storage) -> block_io::Result<()> {
         }
         at = end;
     }
-    file.sync()
+    Ok(())
 }
 
 /// Gives all overlays their names, or takes those back that were given.

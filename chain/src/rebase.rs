@@ -13,6 +13,7 @@ use crate::chain::Chain;
 use crate::difference::{Identities, Suspicion, differing, read_or_end, status_or_end, suspicion};
 use crate::error::{Error, Result};
 use crate::format::Format;
+use crate::layer::Layer;
 use crate::name;
 use crate::operation::{
     Action, Copy, Lineage, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
@@ -123,15 +124,12 @@ impl Rebase {
             let new = cast.new.as_ref();
             let tally = Tally::of(pieces(&old, new)?)?;
             if tally.data() > 0 && new.is_some() {
-                let lower = |chain: &Chain, skip| -> Vec<PathBuf> {
-                    chain.layers().skip(skip).map(|layer| layer.path().to_owned()).collect()
-                };
-                let mut files = lower(&old, 1);
-                files.extend(new.map(|new| lower(new, 0)).unwrap_or_default());
-                steps.push(Step::Compare { files, bytes: tally.data() });
+                let path = |layer: &Layer| layer.path().to_owned();
+                let files = old.layers().skip(1).chain(new.iter().flat_map(|new| new.layers()));
+                steps.push(Step::compare(files.map(path), tally.data()));
             }
+            steps.extend(tally.step(&old, cast.lineage.top().path.clone()));
             let top = cast.lineage.top();
-            steps.extend(tally.step(&old, top.path.clone()));
             (top.path.clone(), top.backing.clone())
         };
         steps.push(Step::SwitchBacking { file, from, to });

@@ -106,7 +106,8 @@ impl Stream {
             return Ok(Moved::default());
         }
         let total = Tally::of(cast.pieces(&chain))?.total();
-        let read = |piece: &Piece, buf: &mut [u8]| chain.read_at(piece.offset, buf).map(|()| Wanted::All);
+        let read =
+            |piece: &Piece, buf: &mut [u8]| chain.read_at(piece.offset, buf).map(|()| Wanted::All);
         let copy = Copy { target: &chain, read: &read, compress: false, watch, total };
         let moved = copy.run(cast.pieces(&chain))?;
         chain.flush()?;

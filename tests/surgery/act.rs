@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use qimg::chain::{Commit, Difference, Format, LayerRef, OpenOptions, Overlays, Rebase, Stream, Watch};
+use qimg::chain::{
+    Commit, Difference, Format, LayerRef, OpenOptions, Overlays, Rebase, Stream, Watch,
+};
 use qimg::engine::CreateOptions;
 use qimg::format::ClusterBits;
 use testkit::Qemu;

@@ -106,7 +106,8 @@ impl World {
     }
 
     pub(crate) fn push_by_qemu(&mut self) {
-        let (path, size, (options, cluster)) = (self.fresh("qcow2"), self.new_size(), self.options());
+        let (path, size, (options, cluster)) =
+            (self.fresh("qcow2"), self.new_size(), self.options());
         let (below, format) = (self.model.top().path.clone(), self.model.top().format);
         let name = below.file_name().unwrap().to_str().unwrap();
         let size_text = size.to_string();

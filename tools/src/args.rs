@@ -14,7 +14,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map, resize};
+use crate::verb::{
+    chain, check, commit, compare, convert, create, demo, explain, info, map, rebase, resize,
+};
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
@@ -50,11 +52,15 @@ pub enum Verb {
     Convert(convert::Args),
     /// Give the disk of an image another size
     Resize(resize::Args),
+    /// Move what an overlay holds into its backing file
+    Commit(commit::Args),
+    /// Put an overlay on another backing file
+    Rebase(rebase::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit
     Explain(explain::Args),
-    /// Look at a chain of images
+    /// Look at a chain of images, and operate on it
     Chain(chain::Args),
     /// Build a chain over a real file system, write through it, prove the contents
     Demo(demo::Args),

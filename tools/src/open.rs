@@ -132,7 +132,7 @@ pub fn open(image: &ImageArg, how: &How) -> Result<Opened, String> {
     }
     let (format, probed) = format_of(image)?;
     let read_only = how.read_only || image.read_only;
-    let chain = Chain::open(&image.path, &options(image, how, format, read_only))
+    let chain = Chain::open(&image.path, &chain_options(image, how, format, read_only))
         .map_err(|error| explain(&error))?;
     Ok(Opened { chain, format, probed, read_only, _scratch: None })
 }
@@ -161,7 +161,7 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let scratch =
         ImageArg { no_locks: image.no_locks, ..ImageArg::local(path, Some(Format::Qcow2)) };
     let how = How { read_only: false, force_share: false, ..*how };
-    let chain = Chain::open(&scratch.path, &options(&scratch, &how, Format::Qcow2, false))
+    let chain = Chain::open(&scratch.path, &chain_options(&scratch, &how, Format::Qcow2, false))
         .map_err(|error| explain(&error))?;
     Ok(Opened { chain, format, probed, read_only: false, _scratch: Some(folder) })
 }
@@ -182,7 +182,13 @@ fn probe(path: &Path) -> Result<Format, String> {
         .map_err(|error| format!("Could not open '{}': {}", path.display(), os_text(&error)))
 }
 
-fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> OpenOptions {
+/// How the chain of an image is opened under its flags.
+pub(crate) fn chain_options(
+    image: &ImageArg,
+    how: &How,
+    format: Format,
+    read_only: bool,
+) -> OpenOptions {
     let policy = Policy::new()
         .probe(how.probe_backing)
         .locking(!image.no_locks)

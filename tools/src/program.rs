@@ -13,8 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::verb;
 
 /// Verbs of qemu-img that this program will learn.
-const LATER: [&str; 8] =
-    ["commit", "rebase", "snapshot", "measure", "bench", "dd", "amend", "bitmap"];
+const LATER: [&str; 6] = ["snapshot", "measure", "bench", "dd", "amend", "bitmap"];
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
@@ -85,6 +84,8 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Map(args) => verb::map::run(&args),
         Verb::Convert(args) => verb::convert::run(&args),
         Verb::Resize(args) => verb::resize::run(&args),
+        Verb::Commit(args) => verb::commit::run(&args),
+        Verb::Rebase(args) => verb::rebase::run(&args),
         Verb::Compare(args) => verb::compare::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),
         Verb::Chain(args) => verb::chain::run(&args),

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod check;
+pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
@@ -9,6 +10,8 @@ pub mod demo;
 pub mod explain;
 pub mod info;
 pub mod map;
+mod operation;
+pub mod rebase;
 pub mod resize;
 
 use std::ffi::{OsStr, OsString};

@@ -93,6 +93,19 @@ impl Plan {
     }
 }
 
+impl Step {
+    /// Comparing these files, each named once.
+    pub(crate) fn compare(files: impl IntoIterator<Item = PathBuf>, bytes: u64) -> Self {
+        let mut named: Vec<PathBuf> = Vec::new();
+        for file in files {
+            if !named.contains(&file) {
+                named.push(file);
+            }
+        }
+        Self::Compare { files: named, bytes }
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}:", self.operation)?;

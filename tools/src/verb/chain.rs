@@ -1,6 +1,12 @@
-//! `qimg chain show`: the layers of a chain, and who owns how much.
+//! `qimg chain`: looking at chains, and operations on them.
 
+mod commit;
+mod diff;
+mod flags;
+mod rebase;
 pub(crate) mod show;
+mod snapshot;
+mod stream;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,6 +33,20 @@ pub struct Args {
 enum Action {
     /// Draw the chain with sizes and who owns how much
     Show(ShowArgs),
+    /// Put new overlays on one disk or several: all of them or none
+    Snapshot(snapshot::Args),
+    /// Put any number of new overlays on one disk
+    Clone(snapshot::CloneArgs),
+    /// Move what layers hold down into the one below them
+    Commit(commit::Args),
+    /// Pull what lower layers hold up into a layer
+    Stream(stream::Args),
+    /// Pull everything up into the top, which then rests on nothing
+    Flatten(stream::FlattenArgs),
+    /// Put the top on another backing file, or on none
+    Rebase(rebase::Args),
+    /// Say which guest ranges differ between two points of a chain
+    Diff(diff::Args),
 }
 
 /// The command line of `qimg chain show`.
@@ -48,9 +68,21 @@ struct ShowArgs {
 /// Runs the verb.
 ///
 /// # Errors
-/// The chain cannot be opened or its tables cannot be read.
+/// The chain cannot be opened, or the operation is refused or fails.
 pub fn run(args: &Args) -> Outcome {
-    let Action::Show(args) = &args.action;
+    match &args.action {
+        Action::Show(args) => show_chain(args),
+        Action::Snapshot(args) => snapshot::run(args),
+        Action::Clone(args) => snapshot::clone(args),
+        Action::Commit(args) => commit::run(args),
+        Action::Stream(args) => stream::run(args),
+        Action::Flatten(args) => stream::flatten(args),
+        Action::Rebase(args) => rebase::run(args),
+        Action::Diff(args) => diff::run(args),
+    }
+}
+
+fn show_chain(args: &ShowArgs) -> Outcome {
     let file = one_file("chain show", &args.files)?;
     let output = match args.json {
         true => Output::Json,

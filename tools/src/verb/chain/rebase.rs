@@ -1,0 +1,51 @@
+//! `qimg chain rebase`: the top is put on another backing file, or on none.
+
+use std::ffi::OsString;
+
+use qimg::chain::Rebase;
+
+use super::flags::{OperationFlags, one};
+use crate::args::image::format_named;
+use crate::failure::{Failure, Outcome};
+
+/// The command line of `qimg chain rebase`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    flags: OperationFlags,
+    /// New backing file, relative to the folder of the image (default: none)
+    #[arg(long, value_name = "BACKING", requires = "onto_format")]
+    onto: Option<String>,
+    /// Format of the new backing file
+    #[arg(short = 'F', long, value_name = "FMT")]
+    onto_format: Option<String>,
+    /// Change the header alone: the image shows other bytes unless both backing files show the same
+    #[arg(long)]
+    header_only: bool,
+    /// Compress what is taken over
+    #[arg(short, long)]
+    compress: bool,
+    /// Rebase although internal snapshots will show other bytes
+    #[arg(long)]
+    force: bool,
+    /// Top image of the chain
+    #[arg(value_name = "FILE")]
+    files: Vec<OsString>,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let file = one("chain rebase", &args.files)?;
+    let (image, options) = args.flags.image(file)?;
+    let rebase = Rebase::new(&image.path, options)
+        .header_only(args.header_only)
+        .compress(args.compress)
+        .force(args.force);
+    let rebase = match (&args.onto, &args.onto_format) {
+        (Some(onto), Some(name)) => match format_named(name) {
+            Some(format) => rebase.onto(onto, format),
+            None => return Err(Failure::new(format!("Invalid format name: '{name}'"))),
+        },
+        _ => rebase,
+    };
+    args.flags.carry_out("chain rebase", || rebase.plan(), |watch| rebase.run(watch))
+}

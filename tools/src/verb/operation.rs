@@ -1,0 +1,127 @@
+//! What verbs that move data through a chain share: progress, rate, plans in words and as JSON, and
+//! why an operation was refused.
+
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use qimg::chain::{Error, Moved, Plan, Progress as Step, Refusal, Step as PlanStep, Watch};
+use serde_json::{Value, json};
+
+use crate::args::size;
+use crate::failure::Failure;
+use crate::open::explain;
+use crate::report::progress::Progress;
+
+/// Percent that an operation moves before it prints again.
+pub(crate) const OPERATION_STEP: f64 = 1.0;
+/// Longest a thread sleeps to keep a rate.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// How an operation is watched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watched {
+    pub(crate) quiet: bool,
+    /// `-p`.
+    pub(crate) lines: bool,
+    /// Percent between two lines.
+    pub(crate) step: f64,
+    /// Bytes per second at most.
+    pub(crate) rate: Option<u64>,
+}
+
+/// Reads the value of `-r`.
+///
+/// # Errors
+/// It is no size above 0.
+pub(crate) fn rate(text: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = text else { return Ok(None) };
+    match size::parse(text) {
+        Ok(rate) if rate > 0 => Ok(Some(rate)),
+        _ => Err(Failure::new(format!("Invalid rate limit specified: '{text}'."))),
+    }
+}
+
+impl Watched {
+    /// Runs an operation under watch.
+    pub(crate) fn run(
+        &self,
+        operation: impl FnOnce(Watch<'_>) -> Result<Moved, Error>,
+    ) -> Result<Moved, Error> {
+        let shown = Mutex::new(None);
+        let begun = Instant::now();
+        let done = operation(Watch::none().progress(&|step: Step| {
+            {
+                let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                let start = || Progress::start(self.quiet, self.lines, self.step, step.total);
+                shown.get_or_insert_with(start).set(step.done);
+            }
+            self.keep_rate(step.done, begun);
+        }));
+        let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let shown = shown.unwrap_or_else(|| Progress::start(self.quiet, self.lines, self.step, 0));
+        if done.is_ok() {
+            shown.complete();
+        }
+        shown.end();
+        done
+    }
+
+    /// Whoever is ahead of the rate waits.
+    fn keep_rate(&self, done: u64, begun: Instant) {
+        let Some(rate) = self.rate else { return };
+        let due = Duration::from_micros((done / rate.div_ceil(1_000_000).max(1)).min(u64::MAX / 2));
+        let due = if rate >= 1_000_000 { due } else { Duration::from_secs(done / rate.max(1)) };
+        thread::sleep(due.saturating_sub(begun.elapsed()).min(PAUSE_MAX));
+    }
+}
+
+/// Why an operation did not happen, with the flag that helps.
+pub(crate) fn words(error: &Error) -> String {
+    match error {
+        Error::Refused(Refusal::SharedBase { .. } | Refusal::InternalSnapshots { .. }) => {
+            format!("{error:#}; --force does it all the same")
+        }
+        error => explain(error),
+    }
+}
+
+/// What was moved, for people.
+pub(crate) fn moved_text(moved: &Moved) -> String {
+    let mut text = format!("{} bytes read, {} written", moved.read, moved.written);
+    if moved.zeroed > 0 {
+        text.push_str(&format!(", {} zeroed", moved.zeroed));
+    }
+    text
+}
+
+/// A plan, for programs.
+pub(crate) fn plan_json(plan: &Plan) -> Value {
+    let steps: Vec<_> = plan.steps().iter().map(step_json).collect();
+    json!({ "operation": plan.operation(), "steps": steps })
+}
+
+fn step_json(step: &PlanStep) -> Value {
+    match step {
+        PlanStep::Create { file, backing, size } => {
+            json!({ "do": "create", "file": file, "backing": backing, "virtual-size": size })
+        }
+        PlanStep::Grow { file, from, to } => {
+            json!({ "do": "grow", "file": file, "from": from, "to": to })
+        }
+        PlanStep::Compare { files, bytes } => {
+            json!({ "do": "compare", "files": files, "bytes": bytes })
+        }
+        PlanStep::Copy { from, into, data, zeros } => {
+            let read = |(file, bytes): &(_, u64)| json!({ "file": file, "bytes": bytes });
+            let from: Vec<_> = from.iter().map(read).collect();
+            json!({ "do": "copy", "from": from, "into": into, "data": data, "zeros": zeros })
+        }
+        PlanStep::SwitchBacking { file, from, to } => {
+            json!({ "do": "switch-backing", "file": file, "from": from, "to": to })
+        }
+        PlanStep::Empty { file } => json!({ "do": "empty", "file": file }),
+        PlanStep::Release { file } => json!({ "do": "release", "file": file }),
+        other => json!({ "do": other.to_string() }),
+    }
+}
