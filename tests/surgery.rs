@@ -8,7 +8,9 @@
 mod surgery {
     mod act;
     mod cases;
+    mod crash;
     mod files;
+    mod memory;
     mod model;
     mod run;
     mod world;
