@@ -4,6 +4,7 @@
 mod error;
 mod new_file;
 mod options;
+mod record;
 mod same_file;
 
 use std::path::Path;
@@ -97,6 +98,7 @@ fn create_qcow2(path: &Path, size: u64, options: &CreateOptions) -> Result<(), C
     let plan = CreatePlan::new(&engine).map_err(CreateError::Engine)?;
     let data_path = options.qcow2.data_file.as_ref().map(|file| Path::new(&file.name));
     refuse_same_files(path, data_path, options)?;
+    let plan = record::with_base(plan, engine, path, &options.qcow2);
     let image = NewFile::open(path, options.hints).map_err(CreateError::Storage)?;
     let data = match data_path.map(|path| NewFile::open(path, options.hints)).transpose() {
         Ok(data) => data,

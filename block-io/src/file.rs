@@ -228,6 +228,17 @@ impl Storage for FileStorage {
         }))
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        if self.is_device {
+            // What its node says is about the node.
+            return Ok(None);
+        }
+        let stat = self.stat(Operation::Attributes)?;
+        let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+        let seconds = stat.st_mtime.checked_mul(1_000_000_000);
+        Ok(seconds.and_then(|seconds| seconds.checked_add(nanoseconds)))
+    }
+
     fn is_read_only(&self) -> bool {
         self.read_only
     }

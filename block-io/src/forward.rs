@@ -54,6 +54,9 @@ macro_rules! forward {
             fn identity(&self) -> Result<Option<FileId>> {
                 (**self).identity()
             }
+            fn modified(&self) -> Result<Option<i64>> {
+                (**self).modified()
+            }
             fn is_read_only(&self) -> bool {
                 (**self).is_read_only()
             }

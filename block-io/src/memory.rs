@@ -346,6 +346,10 @@ impl Storage for MemoryStorage {
         Ok(Some(FileId::Memory { number: self.number }))
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     fn is_read_only(&self) -> bool {
         false
     }

@@ -109,6 +109,14 @@ pub trait Storage: Debug + Send + Sync {
     /// The host reported a failure.
     fn identity(&self) -> Result<Option<FileId>>;
 
+    /// When the bytes were last changed, in nanoseconds since 1970 by the clock of the host, which
+    /// may stand still for some milliseconds; `None` where nobody keeps a record. Only good for
+    /// being compared with an earlier answer about the same object.
+    ///
+    /// # Errors
+    /// The host reported a failure.
+    fn modified(&self) -> Result<Option<i64>>;
+
     /// Whether writes can succeed.
     fn is_read_only(&self) -> bool;
 

@@ -7,6 +7,7 @@ use cow_engine::{Compressor, Image, ZeroMode};
 use crate::error::{Error, Result};
 use crate::layer::{Answer, Disk, Layer};
 use crate::lower::LowerLayers;
+use crate::pin::{BaseFinding, BaseVerdict};
 use crate::status::Status;
 
 /// An open chain: reads go through all layers, writes into the top.
@@ -18,6 +19,8 @@ pub struct Chain {
     layers: Vec<Arc<Layer>>,
     lower: LowerLayers,
     read_only: bool,
+    /// What was found out about the backing file of each layer but the last, top first.
+    bases: Vec<BaseFinding>,
 }
 
 const _: () = {
@@ -28,7 +31,26 @@ const _: () = {
 impl Chain {
     pub(crate) fn new(top: Layer, lower: LowerLayers, read_only: bool) -> Self {
         let layers = std::iter::once(Arc::new(top)).chain(lower.0.iter().cloned()).collect();
-        Self { layers, lower, read_only }
+        Self { layers, lower, read_only, bases: Vec::new() }
+    }
+
+    pub(crate) fn with_bases(self, bases: Vec<BaseFinding>) -> Self {
+        Self { bases, ..self }
+    }
+
+    /// Whether the backing file of the layer at a depth was still the one that the layer was made on
+    /// when the chain was opened.
+    #[must_use]
+    pub fn base_verdict(&self, depth: usize) -> BaseVerdict {
+        self.bases.get(depth).map_or(BaseVerdict::NotRecorded, |finding| finding.verdict)
+    }
+
+    /// The backing files that were found to be, or may be, others than those that their overlays were
+    /// made on, copies included, top first. Nothing is written or refused because of them, unless
+    /// [`Policy::require_same_base`](crate::Policy::require_same_base) says so.
+    pub fn base_findings(&self) -> impl Iterator<Item = &BaseFinding> {
+        let is_news = |verdict| !matches!(verdict, BaseVerdict::Same | BaseVerdict::NotRecorded);
+        self.bases.iter().filter(move |finding| is_news(finding.verdict))
     }
 
     /// The layers, top first; never empty.

@@ -150,10 +150,10 @@ impl Commit {
             let name = cast.lineage.name_for(upper, cast.into)?;
             let to = Some((name.as_str(), Some(cast.lineage.members[cast.into].format)));
             if upper == cast.from {
-                source.change_backing(to)?;
+                source.change_backing(to, &self.options)?;
             } else {
                 let mut upper = cast.lineage.open(upper, &self.options, true, 1)?;
-                upper.change_backing(to)?;
+                upper.change_backing(to, &self.options)?;
                 upper.close()?;
             }
         }

@@ -9,6 +9,7 @@ use cow_engine::Preallocation;
 use crate::format::UnknownFormat;
 use crate::handler::HandlerError;
 use crate::operation::Refusal;
+use crate::pin::BaseFinding;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
@@ -123,6 +124,8 @@ pub enum Error {
         /// The file that occurs twice.
         path: PathBuf,
     },
+    /// The policy wants backing files to be those that the overlays were made on, and one may not be.
+    ChangedBase(Box<BaseFinding>),
     /// The chain has more layers than the policy allows.
     TooDeep {
         /// The layer below which nothing more may follow.
@@ -299,6 +302,9 @@ impl Error {
                 layer.display(),
                 path.display()
             ),
+            Self::ChangedBase(finding) => {
+                write!(f, "{finding}; Policy::require_same_base(false) opens it all the same")
+            }
             Self::TooDeep { layer, allowed } => {
                 write!(f, "'{}': chain has more than {allowed} layers", layer.display())
             }

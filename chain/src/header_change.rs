@@ -1,22 +1,34 @@
 //! Changes to the top layer of a chain that change what lies below it.
 
-use cow_engine::BackingReference;
+use std::path::Path;
+
+use block_io::Locking;
+use cow_engine::{BackingReference, BasePin};
 
 use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::layer::Disk;
+use crate::name;
 use crate::operation::Refusal;
+use crate::options::OpenOptions;
+use crate::pin::pin_of;
 
 impl Chain {
     /// Makes the header of the top layer name another backing file, or none, durably and in a way that
     /// a power cut leaves the one or the other. This chain goes on reading from the old one.
-    pub(crate) fn change_backing(&mut self, to: Option<(&str, Option<Format>)>) -> Result<()> {
+    pub(crate) fn change_backing(
+        &mut self,
+        to: Option<(&str, Option<Format>)>,
+        options: &OpenOptions,
+    ) -> Result<()> {
+        let overlay = self.top().path().to_owned();
+        let pin = to.and_then(|(name, format)| pin_for(&overlay, name, format?, options));
         let to = to.map(|(name, format)| BackingReference {
             name: name.to_owned(),
             format: format.map(|format| format.name().to_owned()),
         });
-        self.with_top_image(|image| image.change_backing(to.as_ref(), None))
+        self.with_top_image(|image| image.change_backing(to.as_ref(), pin.as_ref()))
     }
 
     /// Makes the top layer give up all it holds, durably: what lies below shows everywhere.
@@ -38,4 +50,21 @@ impl Chain {
         };
         changed.map_err(|source| top.image_error(source))
     }
+}
+
+/// What the header of an image at `overlay` shall remember of the backing file that it calls `name`;
+/// nothing if it is not wanted, or the file cannot be read: a record is a favour.
+pub(crate) fn pin_for(
+    overlay: &Path,
+    name: &str,
+    format: Format,
+    options: &OpenOptions,
+) -> Option<BasePin> {
+    if !options.record_bases {
+        return None;
+    }
+    let path = name::resolve(overlay, name).ok()?;
+    let host = block_io::OpenOptions::new().locking(Locking::Off);
+    let storage = options.host().open(&path, &host).ok()?;
+    pin_of(&*storage, format, name).ok()
 }

@@ -16,6 +16,7 @@ use crate::layer::{Disk, Layer};
 use crate::lower::LowerLayers;
 use crate::name;
 use crate::options::OpenOptions;
+use crate::pin::{BaseFinding, Pair, judge};
 use crate::raw::RawDisk;
 
 /// A file of the chain, opened and locked, not yet interpreted.
@@ -45,6 +46,7 @@ impl Chain {
         top.data_file = data_file::open(&top, wanted, options)?;
         let lower = if options.backing { open_lower(&top, options)? } else { Vec::new() };
         refuse_shared_data_files(&top, &lower)?;
+        let bases = judge_bases(&top, &lower, options)?;
         let mut layers = Vec::with_capacity(lower.len());
         for found in lower {
             let engine = cow_engine::OpenOptions::new()
@@ -65,7 +67,7 @@ impl Chain {
         }
         // Only now: as long as a file is missing, or not allowed, nothing changes.
         repair_dirty(&top, options)?;
-        Ok(Self::new(interpret(top, engine)?, lower, options.read_only))
+        Ok(Self::new(interpret(top, engine)?, lower, options.read_only).with_bases(bases))
     }
 }
 
@@ -138,6 +140,28 @@ fn repair_dirty(top: &Found, options: &OpenOptions) -> Result<()> {
     repair
         .run(&*top.storage)
         .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })
+}
+
+/// Compares each backing file with what its overlay remembers of it.
+fn judge_bases(top: &Found, lower: &[Found], options: &OpenOptions) -> Result<Vec<BaseFinding>> {
+    let overlays = core::iter::once(top).chain(lower);
+    let mut findings = Vec::with_capacity(lower.len());
+    for (overlay, base) in overlays.zip(lower) {
+        // Who has a backing file has a header.
+        let Some(header) = &overlay.header else { continue };
+        let finding = judge(Pair {
+            overlay: &overlay.path,
+            header,
+            base: &base.path,
+            storage: &*base.storage,
+            format: base.format,
+        });
+        if options.policy.same_base && !finding.verdict.is_harmless() {
+            return Err(Error::ChangedBase(Box::new(finding)));
+        }
+        findings.push(finding);
+    }
+    Ok(findings)
 }
 
 /// A data file that is also a layer would be written through one and read through the other.

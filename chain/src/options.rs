@@ -29,6 +29,7 @@ pub struct OpenOptions {
     /// `None` stands for the files of this host.
     pub(crate) files: Option<Arc<dyn Files>>,
     pub(crate) handler: Option<Arc<dyn NameHandler>>,
+    pub(crate) record_bases: bool,
     /// Layers that are opened, from the top; what lies below is left alone.
     pub(crate) layers_max: usize,
 }
@@ -87,6 +88,7 @@ impl OpenOptions {
             policy: Policy::new(),
             files: None,
             handler: None,
+            record_bases: true,
             layers_max: usize::MAX,
         }
     }
@@ -187,6 +189,14 @@ impl OpenOptions {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Whether operations record in a header which backing file they put the image on, so that whoever
+    /// opens it learns when that file has changed ([`base_findings`](crate::Chain::base_findings)).
+    #[must_use]
+    pub const fn record_bases(mut self, record: bool) -> Self {
+        self.record_bases = record;
         self
     }
 

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::name;
 use crate::operation::{Plan, Refusal, Step};
 use crate::options::OpenOptions;
+use crate::pin::pin_of;
 
 /// Bytes of a new image that are copied at once.
 const COPY_BYTES: usize = 64 << 10;
@@ -109,7 +110,7 @@ impl Overlays {
         for disk in &self.disks {
             let chain = disk.open()?;
             for file in &disk.overlays {
-                let new = self.options_for(&chain, file)?;
+                let new = self.options_for(&chain, disk, file)?;
                 CreatePlan::new(&new).map_err(|source| image_error(file, source))?;
                 let backing = new.backing.map(|backing| backing.name);
                 steps.push(Step::Create { file: file.clone(), backing, size: new.virtual_size });
@@ -146,7 +147,7 @@ impl Overlays {
             for wanted in &disk.overlays {
                 let folder = wanted.parent();
                 if image.as_ref().is_none_or(|(of, _)| *of != folder) {
-                    image = Some((folder, self.image_for(chain, wanted)?));
+                    image = Some((folder, self.image_for(chain, disk, wanted)?));
                 }
                 let Some((_, image)) = &image else { continue };
                 pending.push(disk.make(wanted, image)?);
@@ -177,21 +178,27 @@ impl Overlays {
         Ok(())
     }
 
-    fn image_for(&self, chain: &Chain, overlay: &Path) -> Result<MemoryStorage> {
+    fn image_for(&self, chain: &Chain, disk: &Disk, overlay: &Path) -> Result<MemoryStorage> {
         let image = MemoryStorage::new();
-        cow_engine::create(&image, &self.options_for(chain, overlay)?)
+        cow_engine::create(&image, &self.options_for(chain, disk, overlay)?)
             .map_err(|source| image_error(overlay, source))?;
         Ok(image)
     }
 
-    fn options_for(&self, chain: &Chain, overlay: &Path) -> Result<CreateOptions> {
+    fn options_for(&self, chain: &Chain, disk: &Disk, overlay: &Path) -> Result<CreateOptions> {
         let top = chain.top();
         let name = name::of_file(overlay, top.path())?;
         let size = self.like.virtual_size;
         let virtual_size = if size == 0 { chain.virtual_size() } else { size };
+        let base_pin = disk
+            .options
+            .record_bases
+            .then(|| pin_of(&**top.storage(), top.format(), &name))
+            .transpose()?;
         let format = Some(top.format().name().to_owned());
         let backing = Some(BackingReference { name, format });
-        Ok(CreateOptions { virtual_size, backing, data_file: None, ..self.like.clone() })
+        let like = self.like.clone();
+        Ok(CreateOptions { virtual_size, backing, base_pin, data_file: None, ..like })
     }
 }
 

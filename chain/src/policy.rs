@@ -16,6 +16,7 @@ pub struct Policy {
     pub(crate) force_share: bool,
     pub(crate) refuse_writers: bool,
     pub(crate) data_files: bool,
+    pub(crate) same_base: bool,
 }
 
 impl Default for Policy {
@@ -37,6 +38,7 @@ impl Policy {
             force_share: false,
             refuse_writers: false,
             data_files: false,
+            same_base: false,
         }
     }
 
@@ -92,6 +94,15 @@ impl Policy {
     #[must_use]
     pub const fn refuse_writers(mut self, refuse_writers: bool) -> Self {
         self.refuse_writers = refuse_writers;
+        self
+    }
+
+    /// Refuses a chain in which a backing file may not be the one that its overlay was made on, as far
+    /// as the overlay has a record of it ([`BaseVerdict::is_harmless`](crate::BaseVerdict::is_harmless)
+    /// says what passes). Otherwise [`Chain::base_findings`](crate::Chain::base_findings) tells.
+    #[must_use]
+    pub const fn require_same_base(mut self, require: bool) -> Self {
+        self.same_base = require;
         self
     }
 

@@ -166,7 +166,7 @@ impl Rebase {
 
     fn switch(&self, image: &mut Chain) -> Result<()> {
         let to = self.onto.as_ref().map(|onto| (onto.name.as_str(), onto.format));
-        image.change_backing(to)
+        image.change_backing(to, &self.options)
     }
 
     fn check_image(&self, image: &Chain) -> Result<()> {

@@ -113,7 +113,7 @@ impl Stream {
         chain.flush()?;
         let to = cast.base_name()?;
         let format = cast.lineage.members.get(cast.base).map(|base| base.format);
-        chain.change_backing(to.as_deref().map(|name| (name, format)))?;
+        chain.change_backing(to.as_deref().map(|name| (name, format)), &self.options)?;
         chain.close()?;
         Ok(moved)
     }

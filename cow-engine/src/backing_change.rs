@@ -12,7 +12,8 @@ use crate::options::BackingReference;
 
 impl Image {
     /// Decides how the header comes to name another backing file, without carrying it out; `None` for
-    /// none. `pin` is what the overlay shall remember of the new one.
+    /// none. `pin` is what the overlay shall remember of the new one; it is left out where cluster 0 has
+    /// room for the name alone.
     ///
     /// Everything written before is flushed first.
     ///
@@ -31,7 +32,13 @@ impl Image {
         let header = read_header(&*self.storage)?;
         let name = to.map(|to| to.name.as_bytes());
         let format = to.and_then(|to| to.format.as_deref()).map(str::as_bytes);
-        Ok(header.plan_backing_switch(name, format, pin)?)
+        match header.plan_backing_switch(name, format, pin) {
+            // An image is worth more than the record in it.
+            Err(qcow2_format::Error::HeaderSpace { .. }) if pin.is_some() => {
+                Ok(header.plan_backing_switch(name, format, None)?)
+            }
+            planned => Ok(planned?),
+        }
     }
 
     /// Changes what the header says about the backing file: name, format, and what is remembered of

@@ -40,6 +40,9 @@ pub struct Qcow2Options {
     pub extended_l2: bool,
     /// Name and format of the backing file, stored as they are.
     pub backing: Option<BackingReference>,
+    /// Whether the image remembers which file its backing file is, where that can be opened and the
+    /// header has room.
+    pub record_base: bool,
     /// Name of the external data file, which is made too, and whether it stays a raw image.
     pub data_file: Option<DataFileReference>,
 }
@@ -78,6 +81,7 @@ impl Default for Qcow2Options {
             lazy_refcounts: false,
             extended_l2: false,
             backing: None,
+            record_base: true,
             data_file: None,
         }
     }

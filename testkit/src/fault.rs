@@ -431,6 +431,11 @@ impl<S: Storage> Storage for FaultStorage<S> {
         self.inner.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.ask(Call::Attributes)?;
+        self.inner.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         self.inner.is_read_only()
     }

@@ -176,6 +176,11 @@ impl<S: Storage> Storage for HoldStorage<S> {
         self.inner.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.enter_anywhere(Call::Attributes);
+        self.inner.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         self.inner.is_read_only()
     }

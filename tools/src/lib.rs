@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod base;
 pub mod called;
 pub mod creation;
 pub mod exit;

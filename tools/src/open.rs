@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
+use crate::base;
 use crate::called::{advice, stands_in};
 use crate::failure::Failure;
 
@@ -134,6 +135,7 @@ pub fn open(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let read_only = how.read_only || image.read_only;
     let chain = Chain::open(&image.path, &chain_options(image, how, format, read_only))
         .map_err(|error| explain(&error))?;
+    base::warn(&chain);
     Ok(Opened { chain, format, probed, read_only, _scratch: None })
 }
 
@@ -152,6 +154,7 @@ pub fn open_scratch(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let base = base.to_str().ok_or("a temporary overlay needs a path in UTF-8")?.to_owned();
     let qcow2 = qimg::create::Qcow2Options {
         backing: Some(BackingReference { name: base, format: Some(format.to_string()) }),
+        record_base: false,
         ..Default::default()
     };
     let new = qimg::create::CreateOptions::new(Format::Qcow2, size);
@@ -213,6 +216,7 @@ pub(crate) fn chain_options(
         options = options.io_uring(how.ring || image.ring);
     }
     options
+        .record_bases(!stands_in())
         .repair_dirty(repair_on_open())
         .format(format)
         .read_only(read_only)

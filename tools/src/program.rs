@@ -42,7 +42,7 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
 /// File names may hold line ends and control characters, and images choose the names of their
 /// backing files; a message is one line all the same, and tells a terminal nothing. The number
 /// behind the host's words says nothing that they do not.
-fn one_line(message: &str) -> String {
+pub fn one_line(message: &str) -> String {
     let mut line = String::with_capacity(message.len());
     for char in message.chars() {
         match char.is_control() {

@@ -155,6 +155,21 @@ fn handles_on_one_file_share_its_identity() {
 }
 
 #[test]
+fn the_time_of_the_last_change_is_told_to_the_nanosecond() {
+    let folder = folder();
+    let path = folder.path().join("file");
+    let storage = writable().open(&path).unwrap();
+    let host = std::fs::File::options().write(true).open(&path).unwrap();
+    for (nanoseconds, time) in [(1_500_000_001, 1_500_000_001), (0, 0)] {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(time);
+        host.set_modified(time).unwrap();
+        assert_eq!(storage.modified().unwrap(), Some(nanoseconds));
+    }
+    storage.write_at(0, b"x").unwrap();
+    assert!(storage.modified().unwrap() > Some(1_000_000_000_000_000_000));
+}
+
+#[test]
 fn holes_are_found() {
     let folder = folder();
     let storage = writable().open(folder.path().join("file")).unwrap();

@@ -314,6 +314,10 @@ impl Storage for UringStorage {
         self.file.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.file.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         self.file.is_read_only()
     }

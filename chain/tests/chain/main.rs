@@ -2,6 +2,7 @@
 //! sizes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod bases;
 mod cow;
 mod deep;
 mod given;

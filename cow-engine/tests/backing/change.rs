@@ -128,8 +128,14 @@ fn refusals_leave_the_file_as_it_was() {
     insta::assert_snapshot!(error(&mut image, &"x".repeat(1024), Some("raw")), @"header: backing_file_size at offset 0x10 is 1024, allowed is 0..=1023");
     insta::assert_snapshot!(error(&mut image, "x", Some("a-format-of-20-bytes")), @"header extension 0xe2792aca: length is 20, allowed is 0..=15");
     image.write_at(0, &[1]).unwrap();
-    image.close().unwrap();
     assert!(bytes(&*media.image)[..512] == before[..512]);
+    // With room for the name alone, that is what is written.
+    let long = reference(&"x".repeat(300), Some("raw"));
+    image.change_backing(Some(&long), Some(&pin())).unwrap();
+    assert_eq!(image.header().base_pin(), None);
+    image.change_backing(Some(&reference("x", Some("raw"))), Some(&pin())).unwrap();
+    assert!(image.header().base_pin().is_some());
+    image.close().unwrap();
 
     let raw = Kind::standard(1 << 20, 16).with_data(Data::Raw);
     let media = raw.memory();

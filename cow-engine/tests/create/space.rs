@@ -97,6 +97,7 @@ impl Storage for Fixed {
         fn extent_at(&self, offset: u64) -> Option<block_io::Extent>;
         fn allocated_bytes(&self) -> u64;
         fn identity(&self) -> Option<block_io::FileId>;
+        fn modified(&self) -> Option<i64>;
         fn lock(&self, lock: block_io::Lock) -> ();
     }
 

@@ -94,6 +94,10 @@ impl Storage for SlowDisk {
         self.live.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.live.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         self.live.is_read_only()
     }

@@ -141,6 +141,10 @@ impl Storage for Stepping {
         self.now.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.now.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         false
     }

@@ -304,6 +304,10 @@ impl Storage for CrashFile {
         self.current.identity()
     }
 
+    fn modified(&self) -> Result<Option<i64>> {
+        self.current.modified()
+    }
+
     fn is_read_only(&self) -> bool {
         self.current.is_read_only()
     }

@@ -8,6 +8,7 @@ use qimg::engine::{self, BackingReference, DataFileReference, Preallocation};
 use qimg::format::{ClusterBits, CompressionType, RefcountOrder, Version};
 
 use super::options::Options;
+use crate::called::stands_in;
 
 /// Options that are known and not offered yet.
 const LATER: [&str; 9] = [
@@ -95,6 +96,7 @@ fn qcow2(options: &Options) -> Result<(Preallocation, Qcow2Options), String> {
         lazy_refcounts: options.is_on("lazy_refcounts"),
         extended_l2: options.is_on("extended_l2"),
         backing: backing(options),
+        record_base: !stands_in(),
         data_file: data_file.map(|name| DataFileReference {
             name: name.to_owned(),
             raw: options.is_on("data_file_raw"),

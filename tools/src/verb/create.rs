@@ -40,6 +40,9 @@ pub struct Args {
     /// Guess the format of files below the backing file where it is not recorded (unsafe)
     #[arg(long)]
     probe_backing: bool,
+    /// Do not record in the new image which file its backing file is
+    #[arg(long)]
+    no_pin: bool,
     /// Not offered: secrets and other objects
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
@@ -105,7 +108,8 @@ fn make(args: &Args, format: Format, file: &OsStr, size: Option<u64>) -> Outcome
     settings::refuse_unknown(&options).map_err(refuse)?;
     complete_size(args, &path, &mut options).map_err(refuse)?;
     let announced = announce(args, &options, file);
-    let new = settings::create_options(format, &options).map_err(refuse)?;
+    let mut new = settings::create_options(format, &options).map_err(refuse)?;
+    new.qcow2.record_base &= !(args.no_pin || args.backing_unsafe);
     write_image(&path, &new).map_err(refuse)?;
     match announced {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),

@@ -49,7 +49,7 @@ pub(super) const CRATES: &[Crate] = &[
         published: true,
         // Geometry and header fields only: entries and plans stay inside the engine.
         house: &["qcow2-format", "cow-engine", "block-io"],
-        outside: &["crossbeam-channel"],
+        outside: &["crossbeam-channel", "xxhash-rust"],
     },
     Crate {
         package: "qimg",
