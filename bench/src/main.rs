@@ -1,8 +1,10 @@
 //! In-process benchmarks: this house beside the crates `imago` and `qcow2-rs`, beside `qemu-img bench`
-//! where it can do the same work, and beside bare `pread`/`pwrite`. Started by `cargo xtask bench engine`.
+//! where it can do the same work, and beside bare `pread`/`pwrite`. Started by `cargo xtask bench engine`;
+//! chains by depth by `cargo xtask bench chain`.
 #![forbid(unsafe_code)]
 
 mod cases;
+mod chain;
 mod contender;
 mod contenders;
 mod failure;
@@ -17,11 +19,14 @@ use std::process::ExitCode;
 
 use failure::{Failure, Outcome};
 
-/// `FOLDER JSON [CASE...]`, or `memory CONTENDER IMAGE COUNT` in a process of its own.
+/// `FOLDER JSON [CASE...]`, `chain FOLDER JSON`, or, in processes of their own, `memory CONTENDER IMAGE`
+/// and `chain-memory IMAGE`.
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match words.first().map(String::as_str) {
         Some("memory") => memory::child(&words[1..]),
+        Some("chain") => chain::run(&words[1..]),
+        Some("chain-memory") => chain::child(&words[1..]),
         Some(_) if words.len() >= 2 => engine(&words),
         _ => Err(Failure::Usage),
     };

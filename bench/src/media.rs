@@ -161,7 +161,7 @@ impl Media {
 /// cache decides how large the pieces are that it lies there in, and that is worth a quarter of the
 /// time of a small read, and much more of a small write: files that are compared must have come
 /// the same way.
-fn settle(path: &Path) -> Outcome {
+pub(crate) fn settle(path: &Path) -> Outcome {
     let mut file = File::open(path).map_err(Failure::file(path))?;
     file.sync_all().map_err(Failure::file(path))?;
     for advice in [Advice::DontNeed, Advice::Random] {

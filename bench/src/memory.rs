@@ -64,9 +64,18 @@ pub(crate) fn child(words: &[String]) -> Outcome {
 
 /// Resident memory of this process, in bytes.
 fn resident() -> Outcome<u64> {
+    of_status("VmRSS:")
+}
+
+/// The most that this process has used so far, in bytes.
+pub(crate) fn peak() -> Outcome<u64> {
+    of_status("VmHWM:")
+}
+
+fn of_status(field: &str) -> Outcome<u64> {
     let path = Path::new("/proc/self/status");
     let text = std::fs::read_to_string(path).map_err(Failure::file(path))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
     Ok(kib.unwrap_or(0) * 1024)
 }

@@ -30,7 +30,7 @@ const _: () = {
 
 impl Chain {
     pub(crate) fn new(top: Layer, lower: LowerLayers, read_only: bool) -> Self {
-        let layers = std::iter::once(Arc::new(top)).chain(lower.0.iter().cloned()).collect();
+        let layers = std::iter::once(Arc::new(top)).chain(lower.layers().iter().cloned()).collect();
         Self { layers, lower, read_only, bases: Vec::new() }
     }
 
@@ -92,6 +92,13 @@ impl Chain {
     #[must_use]
     pub const fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Bytes of memory that the index of the lower layers takes at this moment; see
+    /// [`chain_index_bytes`](crate::OpenOptions::chain_index_bytes).
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.lower.index_bytes()
     }
 
     /// Fills `buf` with the bytes at `offset`, each from the layer that owns it.

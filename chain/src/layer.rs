@@ -141,15 +141,16 @@ impl Layer {
                     Some(Run { len, kind: RunKind::Below { reserved }, .. }) => {
                         Answer::Below { len, reserved: reserved.map(HostOffset::get) }
                     }
-                    Some(run) => Answer::Here(self.with_holes(image, Status::of(&run))?),
+                    Some(run) => Answer::Here(self.status_of(image, &run)?),
                 })
             }
         }
     }
 
-    /// Where data clusters may well lie in holes of the file, asks the host, as the reference
-    /// implementation does.
-    fn with_holes(&self, image: &Image, status: Status) -> Result<Status> {
+    /// What a run of the layer's image says. Where data clusters may well lie in holes of the file, asks
+    /// the host, as the reference implementation does.
+    pub(crate) fn status_of(&self, image: &Image, run: &Run) -> Result<Status> {
+        let status = Status::of(run);
         let Some(host) = status.host_offset.filter(|_| status.data) else { return Ok(status) };
         // Only a hint: without the answer the status is right, if less precise.
         if !self.seems_preallocated.get_or_init(|| image.seems_preallocated().unwrap_or(false)) {

@@ -1,5 +1,6 @@
 //! Opening a chain: from the top down by names, then the images from the bottom up.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,14 +48,14 @@ impl Chain {
         let lower = if options.backing { open_lower(&top, options)? } else { Vec::new() };
         refuse_shared_data_files(&top, &lower)?;
         let bases = judge_bases(&top, &lower, options)?;
+        let l2_cache_bytes = lower_l2_cache_bytes(lower.len(), options);
         let mut layers = Vec::with_capacity(lower.len());
         for found in lower {
-            let engine = cow_engine::OpenOptions::new()
-                .read_only(true)
-                .l2_cache_bytes(options.l2_cache_bytes);
+            let engine =
+                cow_engine::OpenOptions::new().read_only(true).l2_cache_bytes(l2_cache_bytes);
             layers.push(Arc::new(interpret(found, engine)?));
         }
-        let lower = LowerLayers(layers.into());
+        let lower = LowerLayers::new(layers, options.chain_index_bytes);
         let mut engine = cow_engine::OpenOptions::new()
             .read_only(options.read_only)
             .l2_cache_bytes(options.l2_cache_bytes)
@@ -62,12 +63,23 @@ impl Chain {
         if let Some(lazy) = options.lazy_refcounts {
             engine = engine.lazy_refcounts(lazy);
         }
-        if !lower.0.is_empty() {
+        if !lower.layers().is_empty() {
             engine = engine.backing(Some(Arc::new(lower.clone())));
         }
         // Only now: as long as a file is missing, or not allowed, nothing changes.
-        repair_dirty(&top, options)?;
+        if repair_dirty(&top, options)? {
+            top.read_header()?;
+        }
         Ok(Self::new(interpret(top, engine)?, lower, options.read_only).with_bases(bases))
+    }
+}
+
+/// Memory for L2 tables of each lower layer. What the index remembers is not looked up in tables again.
+fn lower_l2_cache_bytes(layers: usize, options: &OpenOptions) -> u64 {
+    match layers {
+        0 | 1 => options.l2_cache_bytes,
+        _ if options.chain_index_bytes == 0 => options.l2_cache_bytes,
+        layers => options.l2_cache_bytes / layers as u64,
     }
 }
 
@@ -127,19 +139,21 @@ impl Found {
     }
 }
 
-/// Repairs a top layer that was not closed cleanly, if it is to be written and somebody can.
-fn repair_dirty(top: &Found, options: &OpenOptions) -> Result<()> {
-    let Some(header) = top.header.as_ref() else { return Ok(()) };
+/// Repairs a top layer that was not closed cleanly, if it is to be written and somebody can. Says
+/// whether that was so.
+fn repair_dirty(top: &Found, options: &OpenOptions) -> Result<bool> {
+    let Some(header) = top.header.as_ref() else { return Ok(false) };
     let dirty = header.requires(IncompatibleFeatures::DIRTY);
     let Some(repair) = options.repair.as_ref().filter(|_| dirty && !options.read_only) else {
-        return Ok(());
+        return Ok(false);
     };
     // What is refused for another reason stays as it is.
     cow_engine::check_supported(header, true)
         .map_err(|source| Error::Image { layer: top.path.clone(), source })?;
     repair
         .run(&*top.storage)
-        .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })
+        .map_err(|source| Error::Repair { layer: top.path.clone(), source: source.into() })?;
+    Ok(true)
 }
 
 /// Compares each backing file with what its overlay remembers of it.
@@ -167,7 +181,10 @@ fn judge_bases(top: &Found, lower: &[Found], options: &OpenOptions) -> Result<Ve
 /// A data file that is also a layer would be written through one and read through the other.
 fn refuse_shared_data_files(top: &Found, lower: &[Found]) -> Result<()> {
     let layers = || core::iter::once(top).chain(lower);
-    let mut seen: Vec<FileId> = Vec::new();
+    if layers().all(|layer| layer.data_file.is_none()) {
+        return Ok(());
+    }
+    let mut seen: HashSet<FileId> = HashSet::new();
     for layer in layers() {
         seen.extend(identity(layer)?);
     }
@@ -175,19 +192,18 @@ fn refuse_shared_data_files(top: &Found, lower: &[Found]) -> Result<()> {
         let Some(data) = &layer.data_file else { continue };
         let refuse = |source| Error::Storage { layer: layer.path.clone(), source };
         let Some(id) = data.identity().map_err(refuse)? else { continue };
-        if seen.contains(&id) {
+        if !seen.insert(id) {
             let name = layer.header.as_ref().and_then(Header::data_file_name).unwrap_or_default();
             let path = PathBuf::from(String::from_utf8_lossy(name).into_owned());
             return Err(Error::DataFileInChain { layer: layer.path.clone(), path });
         }
-        seen.push(id);
     }
     Ok(())
 }
 
 /// Follows the names from `top` down and returns what they lead to, nearest first.
 fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
-    let mut seen: Vec<FileId> = identity(top)?.into_iter().collect();
+    let mut seen: HashSet<FileId> = identity(top)?.into_iter().collect();
     let mut lower: Vec<Found> = Vec::new();
     loop {
         let above = lower.last().unwrap_or(top);
@@ -195,11 +211,8 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
             return Ok(lower);
         }
         let Some(mut found) = open_backing(above, options)? else { return Ok(lower) };
-        if let Some(id) = identity(&found)? {
-            if seen.contains(&id) {
-                return Err(Error::Loop { layer: above.path.clone(), path: found.path });
-            }
-            seen.push(id);
+        if identity(&found)?.is_some_and(|id| !seen.insert(id)) {
+            return Err(Error::Loop { layer: above.path.clone(), path: found.path });
         }
         if lower.len() + 2 > options.policy.depth_max {
             let allowed = options.policy.depth_max;
@@ -319,18 +332,31 @@ fn backing_format(
 }
 
 fn interpret(found: Found, engine: cow_engine::OpenOptions) -> Result<Layer> {
-    let Found { path, storage, format, data_file, .. } = found;
+    let Found { path, storage, format, header, data_file } = found;
+    let engine = engine.data_file(data_file);
     let disk = match format {
         Format::Raw => match RawDisk::new(storage) {
             Ok(raw) => Disk::Raw(raw),
             Err(source) => return Err(Error::Storage { layer: path, source }),
         },
-        Format::Qcow2 => match Image::open(storage, engine.data_file(data_file)) {
+        Format::Qcow2 => match open_image(storage, header, engine) {
             Ok(image) => Disk::Qcow2(Box::new(image)),
             Err(source) => return Err(Error::Image { layer: path, source }),
         },
     };
     Ok(Layer::new(path, disk))
+}
+
+fn open_image(
+    storage: Arc<dyn Storage>,
+    header: Option<Header>,
+    engine: cow_engine::OpenOptions,
+) -> cow_engine::Result<Image> {
+    match header {
+        // Nobody has written since it was read.
+        Some(header) => Image::open_with_header(storage, header, engine),
+        None => Image::open(storage, engine),
+    }
 }
 
 fn probe(storage: &dyn Storage) -> block_io::Result<Format> {

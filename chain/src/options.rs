@@ -10,6 +10,10 @@ use crate::format::Format;
 use crate::handler::NameHandler;
 use crate::policy::Policy;
 
+/// Memory for the index of the lower layers unless the caller says otherwise: when every cluster of
+/// 64 KiB lies somewhere else, it covers 64 GiB.
+pub const CHAIN_INDEX_BYTES_DEFAULT: u64 = 16 << 20;
+
 /// How to open a chain.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
@@ -21,6 +25,7 @@ pub struct OpenOptions {
     pub(crate) io_uring: bool,
     pub(crate) ignore_syncs: bool,
     pub(crate) l2_cache_bytes: u64,
+    pub(crate) chain_index_bytes: u64,
     pub(crate) refcount_cache_bytes: u64,
     pub(crate) data_file: Option<PathBuf>,
     pub(crate) lazy_refcounts: Option<bool>,
@@ -81,6 +86,7 @@ impl OpenOptions {
             io_uring: false,
             ignore_syncs: false,
             l2_cache_bytes: cow_engine::L2_CACHE_BYTES_DEFAULT,
+            chain_index_bytes: CHAIN_INDEX_BYTES_DEFAULT,
             refcount_cache_bytes: cow_engine::REFCOUNT_CACHE_BYTES_DEFAULT,
             data_file: None,
             lazy_refcounts: None,
@@ -147,10 +153,22 @@ impl OpenOptions {
         self
     }
 
-    /// Memory for L2 tables of each layer, in bytes.
+    /// Memory for L2 tables, in bytes: so much for the top layer, and so much for all lower ones
+    /// together, which hardly need it beside the [index](OpenOptions::chain_index_bytes). Without an
+    /// index each layer gets so much.
     #[must_use]
     pub const fn l2_cache_bytes(mut self, bytes: u64) -> Self {
         self.l2_cache_bytes = bytes;
+        self
+    }
+
+    /// Memory for the index of the lower layers, in bytes: which of them answers each range, and from
+    /// where, so that a read costs the same however deep the chain is. It is filled by what is read,
+    /// 16 bytes for each run; what falls out is asked of the layers again, which costs a small read of
+    /// each. 0 asks the layers every time. With less than two layers below the top there is none.
+    #[must_use]
+    pub const fn chain_index_bytes(mut self, bytes: u64) -> Self {
+        self.chain_index_bytes = bytes;
         self
     }
 

@@ -164,9 +164,9 @@ mod tests {
 
     #[test]
     fn blocks_are_spread_from_the_first_to_the_last() {
-        assert_eq!(places(0, 0), []);
+        assert!(places(0, 0).is_empty());
         assert_eq!(places(0, 1), [0]);
-        assert_eq!(places(65_536, 65_536), []);
+        assert!(places(65_536, 65_536).is_empty());
         for blocks in [16, 17, 63, 64, 65, 1000, 1 << 40] {
             let places = places(8192, 8192 + blocks * BLOCK_BYTES - 1);
             assert_eq!(places.len() as u64, blocks.min(64), "{blocks} blocks");

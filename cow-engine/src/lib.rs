@@ -43,6 +43,7 @@ mod read;
 mod resize;
 mod scratch;
 mod slice_cache;
+mod survey;
 mod sync;
 mod translate;
 mod write;
@@ -66,6 +67,7 @@ pub use pending_read::PendingRead;
 pub use plan::{AllocateRun, CowRange, InPlaceRun, NewCluster, ReadPlan, WritePlan, WriteRun};
 pub use preallocation::{Preallocation, UnknownPreallocation};
 pub use resize::{ResizeOptions, ResizePlan, ResizeRefusal, ResizeStep};
+pub use survey::Survey;
 pub use write::PendingWrite;
 
 pub use qcow2_format::{BasePin, HeaderSwitch, PinnedFormat, SwitchStage};

@@ -40,6 +40,18 @@ impl Image {
     /// names it. The file is then unchanged.
     pub fn open(storage: Arc<dyn Storage>, options: OpenOptions) -> Result<Self> {
         let header = read_header(&*storage)?;
+        Self::open_with_header(storage, header, options)
+    }
+
+    /// Opens an image whose header was [read](read_header) before, and has not changed since.
+    ///
+    /// # Errors
+    /// As for [`open`](Image::open).
+    pub fn open_with_header(
+        storage: Arc<dyn Storage>,
+        header: Header,
+        options: OpenOptions,
+    ) -> Result<Self> {
         let writable = !options.read_only;
         check_supported(&header, writable)?;
         if writable && header.requires(IncompatibleFeatures::DIRTY) {
@@ -76,6 +88,11 @@ impl Image {
         let slice_entry_bits = (slice_bytes / geometry.l2_entry_bytes()).trailing_zeros();
         let disk_slices =
             geometry.clusters_for(header.virtual_size()).div_ceil(1 << slice_entry_bits);
+        let l2_budget = options.l2_cache_bytes;
+        let slices = match writable {
+            true => SliceCache::new(l2_budget, slice_bytes, disk_slices),
+            false => SliceCache::for_reading(l2_budget, slice_bytes, disk_slices),
+        };
         Ok(Self {
             storage,
             data_file,
@@ -83,7 +100,7 @@ impl Image {
             dialect,
             backing: options.backing,
             l1: L1Table::new(l1.into_iter()),
-            slices: SliceCache::new(options.l2_cache_bytes, slice_bytes, disk_slices),
+            slices,
             slice_entry_bits,
             decompressed: ClusterCache::default(),
             in_flight: InFlight::default(),

@@ -61,7 +61,7 @@ impl OpenOptions {
         self
     }
 
-    /// Memory for L2 tables, in bytes; at least 64 slices are kept. Slices that were changed are
+    /// Memory for L2 tables, in bytes; at least 64 slices (16 when read-only) are kept. Slices that were changed are
     /// flushed when they fill a quarter of it, and stay until they are: they, and what requests under
     /// way hold, come on top.
     ///

@@ -23,6 +23,9 @@ use crate::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard, RwL
 
 const SHARDS: usize = crate::sync::parts(16);
 
+/// Slices that a shard of a writable image keeps whatever the budget says: some are dirty or held.
+const SLICES_PER_SHARD_MIN: usize = 4;
+
 /// Number of a slice: guest cluster index divided by the entries per slice.
 pub(crate) type SliceNumber = u64;
 
@@ -86,10 +89,19 @@ pub(crate) struct LoadTicket(u64);
 impl SliceCache {
     /// `disk_slices` is how many slices map the whole disk.
     pub(crate) fn new(budget_bytes: u64, slice_bytes: u64, disk_slices: u64) -> Self {
+        Self::with_least(SLICES_PER_SHARD_MIN, budget_bytes, slice_bytes, disk_slices)
+    }
+
+    /// The same for an image that nobody writes to: without dirty slices, a shard works with one.
+    pub(crate) fn for_reading(budget_bytes: u64, slice_bytes: u64, disk_slices: u64) -> Self {
+        Self::with_least(1, budget_bytes, slice_bytes, disk_slices)
+    }
+
+    fn with_least(least: usize, budget_bytes: u64, slice_bytes: u64, disk_slices: u64) -> Self {
         let slices = budget_bytes / slice_bytes.max(1);
         let places = if disk_slices <= slices { disk_slices } else { 0 };
         let per_shard =
-            |slices: u64| usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(4);
+            |slices: u64| usize::try_from(slices / SHARDS as u64).unwrap_or(usize::MAX).max(least);
         Self {
             whole_disk: (0..places).map(|_| OnceLock::new()).collect(),
             shards: Default::default(),
@@ -367,6 +379,15 @@ mod tests {
             load(&cache, number * SHARDS as u64, number);
         }
         assert!(cache.read(0).slices.len() <= 5);
+    }
+
+    #[test]
+    fn readers_may_keep_less() {
+        let cache = SliceCache::for_reading(0, 64, u64::MAX);
+        for number in 0..1000 {
+            assert_eq!(load(&cache, number, number).get(0), entry(number));
+        }
+        assert_eq!(cache.counts(), (SHARDS, 0));
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl Image {
 
     /// What the entry of the cluster around guest byte `at` says about the bytes from there on,
     /// up to `end` or as far as it says the same.
-    fn run_at(&self, at: u64, end: u64, mapping: Mapping) -> Result<Run> {
+    pub(crate) fn run_at(&self, at: u64, end: u64, mapping: Mapping) -> Result<Run> {
         let skip = self.geometry().offset_in_cluster(at);
         let cluster = GuestOffset::new(at - skip);
         let (len, kind) = if self.dialect.has_subclusters() {
@@ -153,7 +153,7 @@ impl Image {
     }
 
     /// Guest bytes from `at` to the end of what its L2 table maps.
-    fn to_table_end(&self, at: u64) -> u64 {
+    pub(crate) fn to_table_end(&self, at: u64) -> u64 {
         let covered = self.geometry().l2_table_guest_bytes();
         covered - at % covered
     }
@@ -222,7 +222,7 @@ impl Image {
     }
 
     /// A table may end past the end of the file, where it is zeros. One that begins there is lost.
-    fn refuse_lost_table(&self, number: SliceNumber, slice: HostOffset) -> Result<()> {
+    pub(crate) fn refuse_lost_table(&self, number: SliceNumber, slice: HostOffset) -> Result<()> {
         let geometry = self.geometry();
         let found = HostOffset::new(geometry.cluster_start(slice.get()));
         if found.get() < self.storage.len().map_err(Error::storage(Purpose::Length))? {

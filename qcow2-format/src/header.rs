@@ -148,6 +148,17 @@ impl Header {
         decode::peek_cluster_bits(bytes)
     }
 
+    /// Bytes of cluster 0 up to the end of the backing file's name, with which all that
+    /// [`Header::decode`] understands ends; `None` without such a name, when the extensions may go on
+    /// to the end of the cluster, and where the first 20 bytes are not all there.
+    #[must_use]
+    pub fn peek_name_end(bytes: &[u8]) -> Option<u64> {
+        let (offset, size) = (bytes.get(8..16)?, bytes.get(16..20)?);
+        let offset = u64::from_be_bytes(offset.try_into().ok()?);
+        let size = u32::from_be_bytes(size.try_into().ok()?);
+        offset.checked_add(u64::from(size)).filter(|_| offset != 0)
+    }
+
     /// Decodes cluster 0.
     ///
     /// `bytes` is the start of the file, up to one cluster of it; bytes past the end of a

@@ -92,14 +92,14 @@ pub struct BitmapInfo {
     pub auto: bool,
 }
 
-/// Enough to learn the cluster size.
+/// Of a table whose length is not known yet.
 const HEAD_BYTES: u64 = 512;
 
+/// Of cluster 0: nearly always as much as there is to know.
+const HEADER_BYTES: u64 = 4096;
+
 pub(super) fn read(storage: &dyn Storage, file_length: u64) -> Result<Qcow2Info, InfoError> {
-    let head = read_at_most(storage, 0, HEAD_BYTES)?;
-    let cluster_bits = Header::peek_cluster_bits(&head)?;
-    let cluster_bytes = 1u64 << cluster_bits.get();
-    let header = Header::decode(&read_at_most(storage, 0, cluster_bytes)?)?;
+    let header = read_header(storage)?;
     let geometry = header.geometry();
     let features = header.features();
     let virtual_size = header.virtual_size();
@@ -131,6 +131,18 @@ pub(super) fn read(storage: &dyn Storage, file_length: u64) -> Result<Qcow2Info,
             .l1_entries_for(virtual_size)
             .saturating_mul(geometry.l2_table_guest_bytes()),
     })
+}
+
+/// The header. What lies in cluster 0 behind all that the format knows of is not looked at, where that
+/// can be told: most of a chain would be spent on zeros.
+fn read_header(storage: &dyn Storage) -> Result<Header, InfoError> {
+    let head = read_at_most(storage, 0, HEADER_BYTES)?;
+    let cluster_bits = Header::peek_cluster_bits(&head)?;
+    let is_enough = Header::peek_name_end(&head).is_some_and(|end| end <= head.len() as u64);
+    if is_enough && let Ok(header) = Header::decode(&head) {
+        return Ok(header);
+    }
+    Ok(Header::decode(&read_at_most(storage, 0, 1 << cluster_bits.get())?)?)
 }
 
 fn text(bytes: &[u8]) -> String {

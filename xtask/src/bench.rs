@@ -1,6 +1,7 @@
 //! `bench NAME`: our programs beside the reference on the same work, in one run. One table of
 //! rows, like the tasks. A bench prints ratios and never fails because of a number.
 
+mod chain;
 mod create;
 mod engine;
 mod report;
@@ -25,6 +26,11 @@ struct Bench {
 
 const BENCHES: &[Bench] = &[
     Bench {
+        name: "chain",
+        run: chain::run,
+        sentence: "chains of up to 400 layers: reads, opening, info and map, beside the real tools",
+    },
+    Bench {
         name: "create",
         run: |cases| programs("create", create::run, cases),
         sentence: "new images, preallocated and not, beside `qemu-img create`",
@@ -42,10 +48,14 @@ fn programs(
     run: fn(&[String]) -> Outcome<Vec<Row>>,
     cases: &[String],
 ) -> Outcome<PathBuf> {
-    run_cargo(&["build", "--quiet", "--release", "--package", "qimg-tools", "--bins"])?;
+    build_programs()?;
     let rows = run(cases)?;
     print!("{}", report::table(&rows));
     report::write(name, &rows)
+}
+
+fn build_programs() -> Outcome {
+    run_cargo(&["build", "--quiet", "--release", "--package", "qimg-tools", "--bins"])
 }
 
 pub(crate) fn run(words: &[String]) -> Outcome {

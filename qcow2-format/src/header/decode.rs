@@ -1,5 +1,6 @@
 //! Cluster 0 to a [`Header`]: every check, in the order of the reference implementation.
 
+use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -158,13 +159,17 @@ fn validate_header_length(
 }
 
 /// Cluster 0, past the end of the file filled with zeros.
-fn first_cluster(bytes: &[u8], cluster_bits: ClusterBits) -> Vec<u8> {
+fn first_cluster(bytes: &[u8], cluster_bits: ClusterBits) -> Cow<'_, [u8]> {
+    // Nearly always all of it is there; a chain has many headers.
+    if let Some(cluster) = bytes.get(..1 << cluster_bits.get()) {
+        return Cow::Borrowed(cluster);
+    }
     let mut cluster = vec![0; 1 << cluster_bits.get()];
     let len = cluster.len().min(bytes.len());
     if let (Some(to), Some(from)) = (cluster.get_mut(..len), bytes.get(..len)) {
         to.copy_from_slice(from);
     }
-    cluster
+    Cow::Owned(cluster)
 }
 
 fn without_trailing_zeros(bytes: &[u8]) -> &[u8] {

@@ -55,6 +55,17 @@ fn a_decoded_header_renders_like_this() {
 }
 
 #[test]
+fn what_is_understood_ends_with_the_name_of_the_backing_file() {
+    let backed = builder().backing(b"base.raw", Some(b"raw")).build().unwrap().encode();
+    let end = Header::peek_name_end(&backed).unwrap() as usize;
+    assert_eq!(backed[end - 8..end], *b"base.raw");
+    assert_eq!(Header::decode(&backed[..end]), Header::decode(&backed));
+    assert_eq!(Header::peek_name_end(&bytes()), None, "there is no name");
+    assert_eq!(Header::peek_name_end(&backed[..19]), None);
+    assert_eq!(Header::peek_name_end(&poked(&[(8, &long(u64::MAX)), (16, &word(1))])), None);
+}
+
+#[test]
 fn a_virtual_size_that_is_not_a_multiple_of_512_is_rounded_down() {
     let bytes = poked(&[(24, &long(1000))]);
     let header = Header::decode(&bytes).unwrap();

@@ -3,6 +3,7 @@
 mod human;
 mod json;
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -86,12 +87,14 @@ pub fn run(args: &Args) -> Outcome {
 
 fn describe(args: &Args, mut image: ImageArg) -> Result<Vec<Described>, Failure> {
     let mut images: Vec<Described> = Vec::new();
+    let mut seen = HashSet::new();
     loop {
         let described = describe_one(args, &image)?;
+        seen.insert(described.info.path.clone());
         let next = next_image(args, &described)?.filter(|_| args.backing_chain);
         images.push(described);
         let Some(next) = next else { return Ok(images) };
-        if images.iter().any(|seen| seen.info.path == next.path) || images.len() == CHAIN_MAX {
+        if seen.contains(&next.path) || images.len() == CHAIN_MAX {
             let name = next.name;
             return Err(Failure::new(format!("Backing file '{name}' creates an infinite loop.")));
         }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::run::{self, Run};
 use crate::failure::{Failure, Outcome};
@@ -17,7 +17,7 @@ pub(super) struct Row {
 
 impl Row {
     /// How many times faster ours is.
-    fn ratio(&self) -> f64 {
+    pub(super) fn ratio(&self) -> f64 {
         self.reference.time.as_secs_f64() / self.ours.time.as_secs_f64().max(1e-9)
     }
 }
@@ -44,6 +44,11 @@ pub(super) fn table(rows: &[Row]) -> String {
 
 /// Writes the numbers beside the images of the benches and returns the file.
 pub(super) fn write(bench: &str, rows: &[Row]) -> Outcome<PathBuf> {
+    write_with(bench, rows, json!({}))
+}
+
+/// The same with more than rows: the members of an object are added.
+pub(super) fn write_with(bench: &str, rows: &[Row], more: Value) -> Outcome<PathBuf> {
     let numbers = |run: &Run| json!({"seconds": run.time.as_secs_f64(), "memory": run.memory});
     let rows: Vec<_> = rows
         .iter()
@@ -57,7 +62,11 @@ pub(super) fn write(bench: &str, rows: &[Row]) -> Outcome<PathBuf> {
         })
         .collect();
     let path = run::folder()?.join(format!("{bench}.json"));
-    let text = format!("{:#}\n", json!({ "bench": bench, "rows": rows }));
+    let mut all = json!({ "bench": bench, "rows": rows });
+    if let (Value::Object(all), Value::Object(more)) = (&mut all, more) {
+        all.extend(more);
+    }
+    let text = format!("{all:#}\n");
     std::fs::write(&path, text).map_err(Failure::at(&path))?;
     Ok(path)
 }

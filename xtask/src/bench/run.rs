@@ -1,7 +1,9 @@
 //! One measured run of a program: time, and the most memory it used.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::command;
@@ -36,23 +38,41 @@ pub(super) fn folder() -> Outcome<PathBuf> {
 
 /// Runs to the end. What earlier runs left to be written is written before.
 pub(super) fn measure(command: &mut Command) -> Outcome<Run> {
+    measure_with(command, Stdio::null())
+}
+
+/// Runs to the end with a file as standard input.
+pub(super) fn measure_reading(command: &mut Command, input: &Path) -> Outcome<Run> {
+    let file = File::open(input).map_err(Failure::at(input))?;
+    measure_with(command, file.into())
+}
+
+fn measure_with(command: &mut Command, input: Stdio) -> Outcome<Run> {
     command::run(&mut Command::new("sync"))?;
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stdin(input).stdout(Stdio::null());
     let line = command::line_of(command);
     let not_started = |source| Failure::Start { program: line.clone(), source };
     let start = Instant::now();
     let mut child = command.spawn().map_err(not_started)?;
     let status_file = format!("/proc/{}/status", child.id());
-    let mut memory = 0;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(not_started)? {
-            break status;
-        }
-        let text = std::fs::read_to_string(&status_file).unwrap_or_default();
-        memory = memory.max(peak(&text));
-        std::thread::sleep(POLL);
-    };
-    let time = start.elapsed();
+    let over = AtomicBool::new(false);
+    // Whoever waits for the end looks at nothing else: some programs take less than a look.
+    let (status, time, memory) = std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut memory = 0;
+            while !over.load(Ordering::Relaxed) {
+                let text = std::fs::read_to_string(&status_file).unwrap_or_default();
+                memory = memory.max(peak(&text));
+                std::thread::sleep(POLL);
+            }
+            memory
+        });
+        let status = child.wait();
+        let time = start.elapsed();
+        over.store(true, Ordering::Relaxed);
+        (status, time, looker.join().unwrap_or(0))
+    });
+    let status = status.map_err(not_started)?;
     match status.success() {
         true => Ok(Run { time, memory }),
         false => Err(Failure::Command { line, code: status.code() }),

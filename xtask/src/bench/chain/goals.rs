@@ -1,0 +1,117 @@
+//! What was aimed at, and whether it was reached in this run.
+
+use super::super::report::Row;
+use super::inside::{Inside, Memory, Reads};
+use super::programs;
+
+/// One thing that was aimed at.
+#[derive(Debug)]
+pub(super) struct Goal {
+    pub(super) text: &'static str,
+    pub(super) found: String,
+    pub(super) met: bool,
+}
+
+/// A goal beside the number found; none where its row is missing.
+fn goal(text: &'static str, found: Option<f64>, met: impl Fn(f64) -> bool) -> Option<Goal> {
+    let found = found?;
+    Some(Goal { text, found: format!("{found:.2}"), met: met(found) })
+}
+
+/// All goals whose rows were measured.
+pub(super) fn all(inside: &Inside, rows: &[Row]) -> Vec<Goal> {
+    let ratio = |row: Option<&Row>| row.map(Row::ratio);
+    let goals = [
+        goal("a warm read at depth 400 takes at most 1.2 of one at depth 1", deep(inside), |x| {
+            x <= 1.2
+        }),
+        goal("reads at depth 100 are 20 times as fast, opening left out", reads(rows), |x| {
+            x >= 20.0
+        }),
+        goal(
+            "opening 400 layers and reading 4 KiB is faster",
+            ratio(programs::open(rows, 400)),
+            |x| x > 1.0,
+        ),
+        goal(
+            "peak memory at depth 400, less the index, is below twice that of depth 1",
+            memory(inside),
+            |x| x < 2.0,
+        ),
+        goal("info of 100 layers is 5 times as fast", ratio(programs::info(rows, 100)), |x| {
+            x >= 5.0
+        }),
+        goal("map of 100 layers is 8 times as fast", ratio(programs::map(rows, 100)), |x| x >= 8.0),
+    ];
+    goals.into_iter().flatten().collect()
+}
+
+/// Depth 400 as a multiple of depth 1.
+fn deep(inside: &Inside) -> Option<f64> {
+    let at = |depth: u64| inside.reads.iter().find(|reads: &&Reads| reads.depth == depth);
+    Some(at(400)?.index / at(1)?.index)
+}
+
+/// Memory at depth 400 without the index, as a multiple of depth 1.
+fn memory(inside: &Inside) -> Option<f64> {
+    let at = |depth: u64| inside.memory.iter().find(|memory: &&Memory| memory.depth == depth);
+    let deep = at(400)?;
+    Some(deep.peak.saturating_sub(deep.index) as f64 / at(1)?.peak.max(1) as f64)
+}
+
+/// How many times faster one read of many is at depth 100, without what opening takes.
+fn reads(rows: &[Row]) -> Option<f64> {
+    let (one, many) = (programs::open(rows, 100)?, programs::reads(rows, 100)?);
+    let reference = many.reference.time.saturating_sub(one.reference.time).as_secs_f64();
+    let ours = many.ours.time.saturating_sub(one.ours.time).as_secs_f64();
+    // Less than a nanosecond for each read is not to be believed.
+    Some(reference / ours.max(programs::READS as f64 * 1e-9))
+}
+
+/// One line per goal.
+pub(super) fn table(goals: &[Goal]) -> String {
+    let line = |goal: &Goal| {
+        let judged = if goal.met { "met" } else { "missed" };
+        format!("{judged:<6}  {:>8}  {}\n", goal.found, goal.text)
+    };
+    goals.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::super::super::run::Run;
+    use super::*;
+
+    #[test]
+    fn goals_are_judged_by_what_was_found() {
+        let reads = |depth, index| Reads { depth, index, walk: 0.0 };
+        let memory = |depth, peak, index| Memory { depth, peak, index };
+        let inside = Inside {
+            numbers: Value::Null,
+            reads: vec![reads(1, 1e-6), reads(400, 1.5e-6)],
+            memory: vec![memory(1, 1000, 0), memory(400, 2500, 1000)],
+        };
+        let run = |millis| Run { time: Duration::from_millis(millis), memory: 0 };
+        let row = |case: &str, reference, ours| Row {
+            case: case.to_owned(),
+            reference: run(reference),
+            ours: run(ours),
+        };
+        let rows = [
+            row("open-100", 100, 10),
+            row("open-and-read-2000x4k-100", 400, 20),
+            row("info-backing-chain-100", 49, 10),
+        ];
+        assert_eq!(
+            table(&all(&inside, &rows)),
+            "missed      1.50  a warm read at depth 400 takes at most 1.2 of one at depth 1\n\
+             met        30.00  reads at depth 100 are 20 times as fast, opening left out\n\
+             met         1.50  peak memory at depth 400, less the index, is below twice that of depth 1\n\
+             missed      4.90  info of 100 layers is 5 times as fast\n"
+        );
+    }
+}
