@@ -6,6 +6,8 @@ pub mod compare;
 pub mod convert;
 pub mod create;
 pub mod explain;
+#[cfg(feature = "hash")]
+pub mod hash;
 pub mod info;
 pub mod map;
 pub mod probe;

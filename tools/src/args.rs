@@ -14,7 +14,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map, resize};
+use crate::verb::{chain, check, compare, convert, create, demo, explain, hash, info, map, resize};
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
@@ -52,6 +52,8 @@ pub enum Verb {
     Resize(resize::Args),
     /// Compare what two images show
     Compare(compare::Args),
+    /// Hash what a guest sees, whatever the format
+    Hash(hash::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit
     Explain(explain::Args),
     /// Look at a chain of images

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod create;
 pub mod demo;
 pub mod explain;
+pub mod hash;
 pub mod info;
 pub mod map;
 pub mod resize;
