@@ -139,7 +139,9 @@ impl Finder<'_> {
             let is_full = pieces.len() == most;
             match pieces.last_mut() {
                 // Small runs beside each other are one request.
-                Some(last) if last.start + last.len == start && start % PIECE_BYTES != 0 => {
+                Some(last)
+                    if last.start + last.len == start && !start.is_multiple_of(PIECE_BYTES) =>
+                {
                     last.len += stop - start;
                 }
                 _ if is_full => return start,

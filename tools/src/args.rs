@@ -14,7 +14,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::verb::{chain, check, compare, convert, create, demo, explain, hash, info, map, resize};
+use crate::verb::{
+    audit, chain, check, compare, convert, create, demo, explain, hash, info, map, resize,
+};
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
@@ -54,6 +56,8 @@ pub enum Verb {
     Compare(compare::Args),
     /// Hash what a guest sees, whatever the format
     Hash(hash::Args),
+    /// Say whether an image from strangers may be used
+    Audit(audit::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit
     Explain(explain::Args),
     /// Look at a chain of images

@@ -27,3 +27,8 @@ pub const COMPARE_READ: u8 = 4;
 pub const HASH_DIFFERENT: u8 = 1;
 /// `hash --compare` has no answer.
 pub const HASH_FAILED: u8 = 2;
+
+/// `audit`: the policy does not allow the image.
+pub const AUDIT_REFUSED: u8 = 10;
+/// `audit`: the policy would allow the image, but it is damaged.
+pub const AUDIT_DAMAGED: u8 = 11;

@@ -85,6 +85,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Resize(args) => verb::resize::run(&args),
         Verb::Compare(args) => verb::compare::run(&args),
         Verb::Hash(args) => verb::hash::run(&args),
+        Verb::Audit(args) => verb::audit::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),
         Verb::Chain(args) => verb::chain::run(&args),
         Verb::Demo(args) => verb::demo::run(&args),
