@@ -19,40 +19,46 @@ pub(super) fn look(audit: &mut Audit, outline: &Outline, policy: &Policy) {
     let incompatible = IncompatibleFeatures::from_bits(outline.incompatible);
     let has = |feature| incompatible.contains(feature);
     let rows = [
-        (outline.version == 2, policy.version_2, VERSION, "version-2", "version 2 of the format"),
+        (
+            outline.version == 2,
+            policy.version_2,
+            VERSION,
+            "features.version-2",
+            "version 2 of the format",
+        ),
         (
             has(IncompatibleFeatures::EXTENDED_L2),
             policy.extended_l2,
             INCOMPATIBLE,
-            "extended-l2",
+            "features.extended-l2",
             "extended L2 entries",
         ),
         (
             has(IncompatibleFeatures::COMPRESSION_TYPE),
             policy.zstd,
             INCOMPATIBLE,
-            "zstd",
+            "features.zstd",
             "another compression type than deflate",
         ),
         (
             outline.crypt_method != 0,
             policy.encryption,
             CRYPT_METHOD,
-            "encryption",
+            "features.encryption",
             "the image is encrypted",
         ),
         (
             has(IncompatibleFeatures::DIRTY),
             policy.dirty,
             INCOMPATIBLE,
-            "dirty",
+            "features.dirty",
             "marked as not closed cleanly: opening it for writing means repairing it",
         ),
         (
             has(IncompatibleFeatures::CORRUPT),
             policy.corrupt,
             INCOMPATIBLE,
-            "corrupt",
+            "features.corrupt",
             "marked as damaged",
         ),
     ];

@@ -187,7 +187,7 @@ pub enum FindingKind {
     },
     /// A feature that a policy may exclude.
     Feature {
-        /// Key of the policy, section `features`.
+        /// Key of the policy with its section.
         key: &'static str,
         /// What it is.
         what: &'static str,
