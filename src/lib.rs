@@ -12,6 +12,7 @@ pub mod hash;
 pub mod info;
 pub mod map;
 pub mod probe;
+pub mod view;
 mod zeros;
 
 pub use block_io as io;
