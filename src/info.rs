@@ -71,7 +71,11 @@ pub fn of_layer(layer: &chain::Layer) -> Result<Info, InfoError> {
     of_storage(layer.path(), layer.format(), layer.storage().as_ref())
 }
 
-fn of_storage(path: &Path, format: Format, storage: &dyn Storage) -> Result<Info, InfoError> {
+pub(crate) fn of_storage(
+    path: &Path,
+    format: Format,
+    storage: &dyn Storage,
+) -> Result<Info, InfoError> {
     let file_length = storage.len()?;
     let qcow2 = match format {
         Format::Raw => None,

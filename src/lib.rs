@@ -1,14 +1,18 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod audit;
 pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod create;
 pub mod explain;
+#[cfg(feature = "hash")]
+pub mod hash;
 pub mod info;
 pub mod map;
 pub mod probe;
+pub mod view;
 mod zeros;
 
 pub use block_io as io;

@@ -15,7 +15,8 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    chain, check, commit, compare, convert, create, demo, explain, info, map, rebase, resize,
+    audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map, rebase,
+    resize,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -58,6 +59,10 @@ pub enum Verb {
     Rebase(rebase::Args),
     /// Compare what two images show
     Compare(compare::Args),
+    /// Hash what a guest sees, whatever the format
+    Hash(hash::Args),
+    /// Say whether an image from strangers may be used
+    Audit(audit::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit
     Explain(explain::Args),
     /// Look at a chain of images, and operate on it

@@ -22,3 +22,13 @@ pub const COMPARE_OUTPUT: u8 = 2;
 pub const COMPARE_STATUS: u8 = 3;
 /// `compare` could not read.
 pub const COMPARE_READ: u8 = 4;
+
+/// `hash --compare` found a difference.
+pub const HASH_DIFFERENT: u8 = 1;
+/// `hash --compare` has no answer.
+pub const HASH_FAILED: u8 = 2;
+
+/// `audit`: the policy does not allow the image.
+pub const AUDIT_REFUSED: u8 = 10;
+/// `audit`: the policy would allow the image, but it is damaged.
+pub const AUDIT_DAMAGED: u8 = 11;

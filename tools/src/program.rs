@@ -87,6 +87,8 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Commit(args) => verb::commit::run(&args),
         Verb::Rebase(args) => verb::rebase::run(&args),
         Verb::Compare(args) => verb::compare::run(&args),
+        Verb::Hash(args) => verb::hash::run(&args),
+        Verb::Audit(args) => verb::audit::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),
         Verb::Chain(args) => verb::chain::run(&args),
         Verb::Demo(args) => verb::demo::run(&args),

@@ -1,5 +1,6 @@
 //! The verbs of `qimg`, one file each.
 
+pub mod audit;
 pub mod chain;
 pub mod check;
 pub mod commit;
@@ -8,6 +9,7 @@ pub mod convert;
 pub mod create;
 pub mod demo;
 pub mod explain;
+pub mod hash;
 pub mod info;
 pub mod map;
 mod operation;

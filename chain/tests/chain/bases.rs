@@ -86,6 +86,8 @@ fn a_base_with_another_time_may_have_been_modified() {
 #[test]
 fn another_file_is_a_copy_or_not() {
     let (folder, base, top) = raw();
+    // As long as it has a name, no other file gets its inode.
+    fs::hard_link(&base, folder.path("original")).unwrap();
     let copy = folder.path("copy");
     fs::copy(&base, &copy).unwrap();
     fs::rename(&copy, &base).unwrap();

@@ -16,13 +16,23 @@ pub struct Progress {
 #[derive(Debug)]
 enum Shown {
     Nothing,
-    /// `-p`: percentages on standard output, one each time it moved by `step` percent.
+    /// `-p`: percentages, one each time it moved by `step` percent.
     Lines {
         step: f64,
         last: f64,
+        place: Place,
     },
     /// No `-p`, but somebody is looking at standard error.
     Bar(ProgressBar),
+}
+
+/// Where percentages go.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// As in qemu-img.
+    Output,
+    /// Where the output is the answer.
+    Error,
 }
 
 /// Percent a conversion moves before it prints again.
@@ -35,17 +45,27 @@ impl Progress {
     /// appears if standard error is a terminal.
     #[must_use]
     pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
+        Self::begin(quiet, lines, step, total, Place::Output)
+    }
+
+    /// Like [`Progress::start`], for verbs whose answer goes to standard output: percentages go to
+    /// standard error.
+    #[must_use]
+    pub fn beside_answer(lines: bool, step: f64, total: u64) -> Self {
+        Self::begin(false, lines, step, total, Place::Error)
+    }
+
+    fn begin(quiet: bool, lines: bool, step: f64, total: u64, place: Place) -> Self {
         let shown = match (quiet, lines) {
             (true, _) => Shown::Nothing,
-            (false, true) => Shown::Lines { step, last: 0.0 },
+            (false, true) => Shown::Lines { step, last: 0.0, place },
             (false, false) if io::stderr().is_terminal() => Shown::Bar(bar(total)),
             (false, false) => Shown::Nothing,
         };
-        let progress = Self { shown, total, done: 0 };
-        if let Shown::Lines { .. } = progress.shown {
-            print(0.0);
+        if let Shown::Lines { .. } = shown {
+            print(0.0, place);
         }
-        progress
+        Self { shown, total, done: 0 }
     }
 
     /// `done` bytes (or whatever `total` counts) are behind us.
@@ -53,9 +73,9 @@ impl Progress {
         self.done = done;
         let now = percent(done, self.total);
         match &mut self.shown {
-            Shown::Lines { step, last } if now - *last >= *step => {
+            Shown::Lines { step, last, place } if now - *last >= *step => {
                 *last = now;
-                print(now);
+                print(now, *place);
             }
             Shown::Bar(bar) => bar.set_position(done),
             _ => {}
@@ -69,8 +89,10 @@ impl Progress {
 
     /// Everything is done: shows 100 percent.
     pub fn complete(&self) {
-        if matches!(self.shown, Shown::Lines { last, .. } if last < 100.0) {
-            print(100.0);
+        if let Shown::Lines { last, place, .. } = self.shown
+            && last < 100.0
+        {
+            print(100.0, place);
         }
     }
 
@@ -78,7 +100,7 @@ impl Progress {
     pub fn end(self) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Lines { .. } => show("\n"),
+            Shown::Lines { place, .. } => show("\n", place),
             Shown::Bar(bar) => bar.finish_and_clear(),
         }
     }
@@ -89,13 +111,20 @@ fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
 }
 
-fn print(percent: f64) {
-    show(&line(percent));
+fn print(percent: f64, place: Place) {
+    show(&line(percent), place);
 }
 
-fn show(text: &str) {
-    let mut out = io::stdout();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+fn show(text: &str, place: Place) {
+    let _ = match place {
+        Place::Output => put(&mut io::stdout(), text),
+        Place::Error => put(&mut io::stderr(), text),
+    };
+}
+
+fn put(out: &mut impl Write, text: &str) -> io::Result<()> {
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 fn line(percent: f64) -> String {

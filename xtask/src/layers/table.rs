@@ -63,13 +63,13 @@ pub(super) const CRATES: &[Crate] = &[
             "cow-engine",
             "qcow2-chain",
         ],
-        outside: &["crossbeam-channel", "rayon"],
+        outside: &["blake3", "crossbeam-channel", "rayon"],
     },
     Crate {
         package: "qimg-tools",
         published: true,
         house: &["qimg"],
-        outside: &["clap", "indicatif", "serde", "serde_json", "tempfile"],
+        outside: &["clap", "indicatif", "serde", "serde_json", "tempfile", "toml"],
     },
     Crate {
         package: "testkit",
