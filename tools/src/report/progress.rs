@@ -20,9 +20,17 @@ enum Shown {
     Lines {
         step: f64,
         last: f64,
+        stream: Stream,
     },
     /// No `-p`, but somebody is looking at standard error.
     Bar(ProgressBar),
+}
+
+/// Where percentages go.
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Stdout,
+    Stderr,
 }
 
 /// Percent a conversion moves before it prints again.
@@ -35,15 +43,26 @@ impl Progress {
     /// appears if standard error is a terminal.
     #[must_use]
     pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
+        Self::begin(quiet, lines, step, total, Stream::Stdout)
+    }
+
+    /// Like [`start`](Self::start), for when standard output is the data: percentages go to standard
+    /// error.
+    #[must_use]
+    pub fn start_beside_data(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
+        Self::begin(quiet, lines, step, total, Stream::Stderr)
+    }
+
+    fn begin(quiet: bool, lines: bool, step: f64, total: u64, stream: Stream) -> Self {
         let shown = match (quiet, lines) {
             (true, _) => Shown::Nothing,
-            (false, true) => Shown::Lines { step, last: 0.0 },
+            (false, true) => Shown::Lines { step, last: 0.0, stream },
             (false, false) if io::stderr().is_terminal() => Shown::Bar(bar(total)),
             (false, false) => Shown::Nothing,
         };
         let progress = Self { shown, total, done: 0 };
         if let Shown::Lines { .. } = progress.shown {
-            print(0.0);
+            print(0.0, stream);
         }
         progress
     }
@@ -53,9 +72,9 @@ impl Progress {
         self.done = done;
         let now = percent(done, self.total);
         match &mut self.shown {
-            Shown::Lines { step, last } if now - *last >= *step => {
+            Shown::Lines { step, last, stream } if now - *last >= *step => {
                 *last = now;
-                print(now);
+                print(now, *stream);
             }
             Shown::Bar(bar) => bar.set_position(done),
             _ => {}
@@ -69,8 +88,9 @@ impl Progress {
 
     /// Everything is done: shows 100 percent.
     pub fn complete(&self) {
-        if matches!(self.shown, Shown::Lines { last, .. } if last < 100.0) {
-            print(100.0);
+        match self.shown {
+            Shown::Lines { last, stream, .. } if last < 100.0 => print(100.0, stream),
+            _ => {}
         }
     }
 
@@ -78,7 +98,7 @@ impl Progress {
     pub fn end(self) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Lines { .. } => show("\n"),
+            Shown::Lines { stream, .. } => show("\n", stream),
             Shown::Bar(bar) => bar.finish_and_clear(),
         }
     }
@@ -89,12 +109,15 @@ fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
 }
 
-fn print(percent: f64) {
-    show(&line(percent));
+fn print(percent: f64, stream: Stream) {
+    show(&line(percent), stream);
 }
 
-fn show(text: &str) {
-    let mut out = io::stdout();
+fn show(text: &str, stream: Stream) {
+    let mut out: Box<dyn Write> = match stream {
+        Stream::Stdout => Box::new(io::stdout()),
+        Stream::Stderr => Box::new(io::stderr()),
+    };
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 

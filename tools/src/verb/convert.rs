@@ -2,12 +2,14 @@
 
 mod args;
 mod checks;
+mod pipe;
 mod target;
+mod to_pipe;
 
 use std::sync::Mutex;
 
 use qimg::chain::Chain;
-use qimg::convert::{ConvertError, convert};
+use qimg::convert::{ConvertError, ConvertReport, convert};
 
 pub use args::Args;
 
@@ -30,6 +32,9 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(exit::SUCCESS);
     }
     let plan = checks::plan(args)?;
+    if pipe::is_output(args, &plan) {
+        return to_pipe::run(args, &plan);
+    }
     let sources = open_sources(args, &plan)?;
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let target = Target::prepare(args, &plan, &sources, size)?;
@@ -68,11 +73,15 @@ fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<
         }
         other => Failure::new(other.to_string()),
     })?;
+    warn_unreadable(done);
+    Ok(())
+}
+
+fn warn_unreadable(done: ConvertReport) {
     if done.unreadable > 0 {
         eprintln!(
             "qimg: warning: {} bytes could not be read and were replaced by zeros",
             done.unreadable
         );
     }
-    Ok(())
 }

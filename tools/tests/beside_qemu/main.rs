@@ -16,3 +16,4 @@ mod page_cache;
 mod pair;
 mod refusal;
 mod resize;
+mod to_pipe;

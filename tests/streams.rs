@@ -1,0 +1,7 @@
+//! Copies through pipes: random chains written from front to back, judged by the real tools.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+#[path = "streams/out.rs"]
+mod out;
+#[path = "streams/world.rs"]
+mod world;
