@@ -3,5 +3,7 @@
 
 #[path = "streams/out.rs"]
 mod out;
+#[path = "streams/raw_in.rs"]
+mod raw_in;
 #[path = "streams/world.rs"]
 mod world;

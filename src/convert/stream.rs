@@ -9,6 +9,7 @@ mod error;
 mod image;
 mod layout;
 mod output;
+mod raw_in;
 mod stretch;
 
 use std::io::Write;
@@ -26,6 +27,7 @@ use stretch::Stretches;
 
 pub use error::StreamError;
 pub use layout::StreamLayout;
+pub use raw_in::{StreamInOptions, stream_in_raw};
 
 /// What is to come out of a pipe.
 #[derive(Clone, Debug, PartialEq, Eq)]

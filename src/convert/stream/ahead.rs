@@ -37,6 +37,9 @@ struct Load {
     bytes: Vec<u8>,
 }
 
+/// What becomes of a piece and its bytes.
+type Each<'a> = dyn FnMut(Piece, &[u8]) -> Result<(), StreamError> + 'a;
+
 /// A piece to be read: its place in the order, and the piece or why there are no more.
 type Job = (u64, Result<Piece, ConvertError>);
 
@@ -46,7 +49,7 @@ impl Ahead<'_> {
     pub(super) fn run(
         &self,
         pieces: impl Iterator<Item = Result<Piece, ConvertError>> + Send,
-        each: &mut dyn FnMut(Piece, &[u8]) -> Result<(), StreamError>,
+        each: &mut Each<'_>,
     ) -> Result<Totals, StreamError> {
         let readers = self.readers.max(1);
         let unreadable = AtomicU64::new(0);
@@ -129,7 +132,7 @@ impl Ahead<'_> {
 fn hand_on(
     loads: Receiver<Load>,
     give: &Sender<Vec<u8>>,
-    each: &mut dyn FnMut(Piece, &[u8]) -> Result<(), StreamError>,
+    each: &mut Each<'_>,
 ) -> Result<u64, StreamError> {
     let mut early = BTreeMap::new();
     let (mut next, mut read) = (0, 0);

@@ -29,6 +29,13 @@ pub enum StreamError {
         /// Clusters that had to be counted.
         clusters: u64,
     },
+    /// The input failed.
+    Input {
+        /// Bytes that came before.
+        offset: u64,
+        /// What the host said.
+        source: Arc<io::Error>,
+    },
     /// The output takes no more.
     Output {
         /// Bytes that went into it before.
@@ -58,6 +65,9 @@ impl fmt::Display for StreamError {
                 "{clusters} clusters are more than the refcount table can count, use a larger \
                  cluster size"
             ),
+            Self::Input { offset, source } => {
+                write!(f, "error while reading at byte {offset} of the input: {source}")
+            }
             Self::Output { offset, source } => {
                 write!(f, "error while writing at byte {offset} of the output: {source}")
             }
@@ -70,7 +80,7 @@ impl std::error::Error for StreamError {
         match self {
             Self::Copy(source) => Some(source),
             Self::Create(source) => Some(source),
-            Self::Output { source, .. } => Some(source.as_ref()),
+            Self::Input { source, .. } | Self::Output { source, .. } => Some(source.as_ref()),
             _ => None,
         }
     }

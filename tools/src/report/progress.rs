@@ -22,6 +22,11 @@ enum Shown {
         last: f64,
         stream: Stream,
     },
+    /// `-p` where nobody knows how much there will be: bytes.
+    Count {
+        last: u64,
+        stream: Stream,
+    },
     /// No `-p`, but somebody is looking at standard error.
     Bar(ProgressBar),
 }
@@ -35,6 +40,8 @@ enum Stream {
 
 /// Percent a conversion moves before it prints again.
 pub const CONVERT_STEP: f64 = 1.0;
+/// Bytes of unknown many after which the count is printed again.
+const COUNT_STEP_BYTES: u64 = 64 << 20;
 /// Percent a comparison moves before it prints again.
 pub const COMPARE_STEP: f64 = 2.0;
 
@@ -51,6 +58,20 @@ impl Progress {
     #[must_use]
     pub fn start_beside_data(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
         Self::begin(quiet, lines, step, total, Stream::Stderr)
+    }
+
+    /// Like [`start`](Self::start), for when nobody knows how much there will be: bytes are shown, on
+    /// standard error where standard output is the data.
+    #[must_use]
+    pub fn start_counting(quiet: bool, lines: bool, beside_data: bool) -> Self {
+        let stream = if beside_data { Stream::Stderr } else { Stream::Stdout };
+        let shown = match (quiet, lines) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Count { last: 0, stream },
+            (false, false) if io::stderr().is_terminal() => Shown::Bar(counter()),
+            (false, false) => Shown::Nothing,
+        };
+        Self { shown, total: 0, done: 0 }
     }
 
     fn begin(quiet: bool, lines: bool, step: f64, total: u64, stream: Stream) -> Self {
@@ -76,6 +97,10 @@ impl Progress {
                 *last = now;
                 print(now, *stream);
             }
+            Shown::Count { last, stream } if done - *last >= COUNT_STEP_BYTES => {
+                *last = done;
+                show(&count_line(done), *stream);
+            }
             Shown::Bar(bar) => bar.set_position(done),
             _ => {}
         }
@@ -90,6 +115,7 @@ impl Progress {
     pub fn complete(&self) {
         match self.shown {
             Shown::Lines { last, stream, .. } if last < 100.0 => print(100.0, stream),
+            Shown::Count { stream, .. } => show(&count_line(self.done), stream),
             _ => {}
         }
     }
@@ -98,7 +124,7 @@ impl Progress {
     pub fn end(self) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Lines { stream, .. } => show("\n", stream),
+            Shown::Lines { stream, .. } | Shown::Count { stream, .. } => show("\n", stream),
             Shown::Bar(bar) => bar.finish_and_clear(),
         }
     }
@@ -123,6 +149,19 @@ fn show(text: &str, stream: Stream) {
 
 fn line(percent: f64) -> String {
     format!("    ({percent:.2}/100%)\r")
+}
+
+fn count_line(bytes: u64) -> String {
+    format!("    ({bytes} bytes)\r")
+}
+
+fn counter() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {binary_bytes}  {binary_bytes_per_sec}");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar, // the default style will do
+    }
 }
 
 fn bar(total: u64) -> ProgressBar {

@@ -2,6 +2,7 @@
 
 mod args;
 mod checks;
+mod from_pipe;
 mod pipe;
 mod target;
 mod to_pipe;
@@ -32,6 +33,9 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(exit::SUCCESS);
     }
     let plan = checks::plan(args)?;
+    if pipe::is_input(args, &plan) {
+        return from_pipe::run(args, &plan);
+    }
     if pipe::is_output(args, &plan) {
         return to_pipe::run(args, &plan);
     }

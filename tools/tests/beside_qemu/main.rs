@@ -6,6 +6,7 @@ mod compare;
 mod convert;
 mod convert_options;
 mod create;
+mod from_pipe;
 mod gallery;
 mod info;
 mod io;

@@ -13,6 +13,11 @@ pub(super) fn is_output(args: &Args, plan: &Plan) -> bool {
     plan.target == PIPE && !args.target_image_opts
 }
 
+/// Whether the copy comes from standard input.
+pub(super) fn is_input(args: &Args, plan: &Plan) -> bool {
+    !args.image_opts && plan.sources.iter().any(|source| source.name == PIPE)
+}
+
 /// Refuses flags that need to go back in what was written, or to know it before it is read.
 pub(super) fn check_output(args: &Args, plan: &Plan) -> Result<(), Failure> {
     let preallocated = plan.options.get("preallocation").is_some_and(|mode| mode != "off");
@@ -39,6 +44,34 @@ pub(super) fn check_output(args: &Args, plan: &Plan) -> Result<(), Failure> {
              leave it out, or give -S 0",
         ),
     ];
+    first(&rows)
+}
+
+/// Refuses flags that need to know more of the source than a pipe tells, and returns what comes.
+pub(super) fn check_input(args: &Args, plan: &Plan) -> Result<Format, Failure> {
+    let preallocated = plan.options.get("preallocation").is_some_and(|mode| mode != "off");
+    let format = plan.sources.first().and_then(|source| source.format);
+    let raw = format == Some(Format::Raw);
+    first(&[
+        (plan.sources.len() > 1, "standard input can only be the one source of a copy"),
+        (args.salvage, "--salvage cannot go on after standard input failed; leave it out"),
+        (
+            raw && plan.options.get("backing_file").is_some(),
+            "-B needs a source that says what it holds itself, and raw bytes do not",
+        ),
+        (
+            raw && preallocated,
+            "preallocation needs a size, and that of standard input is known when it ends; leave \
+             it out",
+        ),
+    ])?;
+    format.ok_or_else(|| {
+        Failure::new("what comes from standard input is not guessed: say -f raw or -f qcow2")
+    })
+}
+
+/// The first of some complaints that applies.
+fn first(rows: &[(bool, &str)]) -> Result<(), Failure> {
     match rows.iter().find(|(wrong, _)| *wrong) {
         Some((_, message)) => Err(Failure::new(*message)),
         None => Ok(()),

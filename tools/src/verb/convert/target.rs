@@ -50,6 +50,15 @@ impl Target {
         &self.chain
     }
 
+    pub(super) fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+
+    /// Whether it was made just now.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     pub(super) fn options(&self, args: &Args, plan: &Plan) -> ConvertOptions {
         ConvertOptions {
             sparse: plan.sparse,
