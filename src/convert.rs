@@ -10,6 +10,7 @@ mod pack;
 mod pipeline;
 mod plan;
 mod source;
+mod stream;
 
 use chain::Chain;
 
@@ -17,6 +18,10 @@ pub use error::ConvertError;
 use pipeline::Pipeline;
 use plan::{Planner, Units};
 use source::Source;
+pub use stream::{
+    StreamError, StreamInOptions, StreamLayout, StreamOptions, plan_stream, stream_in_raw,
+    stream_out,
+};
 
 /// Longest run of zeros that is looked for in data, in bytes: it has to fit into a piece, and
 /// each reader holds two of them.

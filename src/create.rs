@@ -48,13 +48,17 @@ pub fn backing_size(
 /// # Errors
 /// Options that are not possible (nothing is touched then), or a host failure.
 pub fn create(path: &Path, options: &CreateOptions) -> Result<(), CreateError> {
-    let size = options.virtual_size;
-    let size = size.checked_next_multiple_of(512).filter(|size| i64::try_from(*size).is_ok());
-    let size = size.ok_or(CreateError::Size { found: options.virtual_size })?;
+    let found = options.virtual_size;
+    let size = whole_sectors(found).ok_or(CreateError::Size { found })?;
     match options.format {
         Format::Raw => create_raw(path, size, options),
         Format::Qcow2 => create_qcow2(path, size, options),
     }
+}
+
+/// A size rounded up to whole sectors; `None` when no file can have it.
+pub(crate) fn whole_sectors(size: u64) -> Option<u64> {
+    size.checked_next_multiple_of(512).filter(|size| i64::try_from(*size).is_ok())
 }
 
 fn create_raw(path: &Path, size: u64, options: &CreateOptions) -> Result<(), CreateError> {
@@ -117,7 +121,7 @@ fn create_qcow2(path: &Path, size: u64, options: &CreateOptions) -> Result<(), C
 }
 
 /// What the engine is asked for.
-fn engine_options(
+pub(crate) fn engine_options(
     size: u64,
     options: &CreateOptions,
 ) -> Result<cow_engine::CreateOptions, CreateError> {

@@ -98,6 +98,9 @@ impl Storage for Bounded {
     fn identity(&self) -> Result<Option<FileId>> {
         self.file.identity()
     }
+    fn modified(&self) -> Result<Option<i64>> {
+        self.file.modified()
+    }
     fn is_read_only(&self) -> bool {
         true
     }

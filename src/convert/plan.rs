@@ -68,6 +68,16 @@ impl Units {
         let least = grain.max(cluster);
         Self { cluster, grain, piece: PIECE_BYTES.max(least) / least * least }
     }
+
+    /// Those of raw bytes that go to nobody knows where.
+    pub(super) const fn of_bytes() -> Self {
+        Self { cluster: 1, grain: 1, piece: PIECE_BYTES }
+    }
+
+    /// Whole runs of clusters, which nobody is going to hold in memory.
+    pub(super) const fn of_clusters(cluster: u64) -> Self {
+        Self { cluster, grain: cluster, piece: u64::MAX }
+    }
 }
 
 impl<'a> Planner<'a> {

@@ -16,11 +16,16 @@ pub struct Progress {
 #[derive(Debug)]
 enum Shown {
     Nothing,
-    /// `-p`: percentages, one each time it moved by `step` percent.
+    /// `-p`: percentages on standard output, one each time it moved by `step` percent.
     Lines {
         step: f64,
         last: f64,
-        place: Place,
+        stream: Stream,
+    },
+    /// `-p` where nobody knows how much there will be: bytes.
+    Count {
+        last: u64,
+        stream: Stream,
     },
     /// No `-p`, but somebody is looking at standard error.
     Bar(ProgressBar),
@@ -28,15 +33,15 @@ enum Shown {
 
 /// Where percentages go.
 #[derive(Clone, Copy, Debug)]
-enum Place {
-    /// As in qemu-img.
-    Output,
-    /// Where the output is the answer.
-    Error,
+enum Stream {
+    Stdout,
+    Stderr,
 }
 
 /// Percent a conversion moves before it prints again.
 pub const CONVERT_STEP: f64 = 1.0;
+/// Bytes of unknown many after which the count is printed again.
+const COUNT_STEP_BYTES: u64 = 64 << 20;
 /// Percent a comparison moves before it prints again.
 pub const COMPARE_STEP: f64 = 2.0;
 
@@ -45,27 +50,42 @@ impl Progress {
     /// appears if standard error is a terminal.
     #[must_use]
     pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
-        Self::begin(quiet, lines, step, total, Place::Output)
+        Self::begin(quiet, lines, step, total, Stream::Stdout)
     }
 
-    /// Like [`Progress::start`], for verbs whose answer goes to standard output: percentages go to
-    /// standard error.
+    /// Like [`start`](Self::start), for when standard output is the data: percentages go to standard
+    /// error.
     #[must_use]
-    pub fn beside_answer(lines: bool, step: f64, total: u64) -> Self {
-        Self::begin(false, lines, step, total, Place::Error)
+    pub fn start_beside_data(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
+        Self::begin(quiet, lines, step, total, Stream::Stderr)
     }
 
-    fn begin(quiet: bool, lines: bool, step: f64, total: u64, place: Place) -> Self {
+    /// Like [`start`](Self::start), for when nobody knows how much there will be: bytes are shown, on
+    /// standard error where standard output is the data.
+    #[must_use]
+    pub fn start_counting(quiet: bool, lines: bool, beside_data: bool) -> Self {
+        let stream = if beside_data { Stream::Stderr } else { Stream::Stdout };
         let shown = match (quiet, lines) {
             (true, _) => Shown::Nothing,
-            (false, true) => Shown::Lines { step, last: 0.0, place },
+            (false, true) => Shown::Count { last: 0, stream },
+            (false, false) if io::stderr().is_terminal() => Shown::Bar(counter()),
+            (false, false) => Shown::Nothing,
+        };
+        Self { shown, total: 0, done: 0 }
+    }
+
+    fn begin(quiet: bool, lines: bool, step: f64, total: u64, stream: Stream) -> Self {
+        let shown = match (quiet, lines) {
+            (true, _) => Shown::Nothing,
+            (false, true) => Shown::Lines { step, last: 0.0, stream },
             (false, false) if io::stderr().is_terminal() => Shown::Bar(bar(total)),
             (false, false) => Shown::Nothing,
         };
-        if let Shown::Lines { .. } = shown {
-            print(0.0, place);
+        let progress = Self { shown, total, done: 0 };
+        if let Shown::Lines { .. } = progress.shown {
+            print(0.0, stream);
         }
-        Self { shown, total, done: 0 }
+        progress
     }
 
     /// `done` bytes (or whatever `total` counts) are behind us.
@@ -73,9 +93,13 @@ impl Progress {
         self.done = done;
         let now = percent(done, self.total);
         match &mut self.shown {
-            Shown::Lines { step, last, place } if now - *last >= *step => {
+            Shown::Lines { step, last, stream } if now - *last >= *step => {
                 *last = now;
-                print(now, *place);
+                print(now, *stream);
+            }
+            Shown::Count { last, stream } if done - *last >= COUNT_STEP_BYTES => {
+                *last = done;
+                show(&count_line(done), *stream);
             }
             Shown::Bar(bar) => bar.set_position(done),
             _ => {}
@@ -89,10 +113,10 @@ impl Progress {
 
     /// Everything is done: shows 100 percent.
     pub fn complete(&self) {
-        if let Shown::Lines { last, place, .. } = self.shown
-            && last < 100.0
-        {
-            print(100.0, place);
+        match self.shown {
+            Shown::Lines { last, stream, .. } if last < 100.0 => print(100.0, stream),
+            Shown::Count { stream, .. } => show(&count_line(self.done), stream),
+            _ => {}
         }
     }
 
@@ -100,7 +124,7 @@ impl Progress {
     pub fn end(self) {
         match self.shown {
             Shown::Nothing => {}
-            Shown::Lines { place, .. } => show("\n", place),
+            Shown::Lines { stream, .. } | Shown::Count { stream, .. } => show("\n", stream),
             Shown::Bar(bar) => bar.finish_and_clear(),
         }
     }
@@ -111,24 +135,33 @@ fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
 }
 
-fn print(percent: f64, place: Place) {
-    show(&line(percent), place);
+fn print(percent: f64, stream: Stream) {
+    show(&line(percent), stream);
 }
 
-fn show(text: &str, place: Place) {
-    let _ = match place {
-        Place::Output => put(&mut io::stdout(), text),
-        Place::Error => put(&mut io::stderr(), text),
+fn show(text: &str, stream: Stream) {
+    let mut out: Box<dyn Write> = match stream {
+        Stream::Stdout => Box::new(io::stdout()),
+        Stream::Stderr => Box::new(io::stderr()),
     };
-}
-
-fn put(out: &mut impl Write, text: &str) -> io::Result<()> {
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn line(percent: f64) -> String {
     format!("    ({percent:.2}/100%)\r")
+}
+
+fn count_line(bytes: u64) -> String {
+    format!("    ({bytes} bytes)\r")
+}
+
+fn counter() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {binary_bytes}  {binary_bytes_per_sec}");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar, // the default style will do
+    }
 }
 
 fn bar(total: u64) -> ProgressBar {

@@ -2,12 +2,15 @@
 
 mod args;
 mod checks;
+mod from_pipe;
+mod pipe;
 mod target;
+mod to_pipe;
 
 use std::sync::Mutex;
 
 use qimg::chain::Chain;
-use qimg::convert::{ConvertError, convert};
+use qimg::convert::{ConvertError, ConvertReport, convert};
 
 pub use args::Args;
 
@@ -31,6 +34,12 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(exit::SUCCESS);
     }
     let plan = checks::plan(args)?;
+    if pipe::is_input(args, &plan) {
+        return from_pipe::run(args, &plan);
+    }
+    if pipe::is_output(args, &plan) {
+        return to_pipe::run(args, &plan);
+    }
     let sources = open_sources(args, &plan)?;
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let target = Target::prepare(args, &plan, &sources, size)?;
@@ -69,6 +78,11 @@ fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<
         }
         other => Failure::new(other.to_string()),
     })?;
+    warn_unreadable(done);
+    Ok(())
+}
+
+fn warn_unreadable(done: ConvertReport) {
     if done.unreadable > 0 {
         eprintln!(
             "{}: warning: {} bytes could not be read and were replaced by zeros",
@@ -76,5 +90,4 @@ fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<
             done.unreadable
         );
     }
-    Ok(())
 }

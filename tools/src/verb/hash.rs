@@ -94,7 +94,8 @@ fn examine(
 ) -> Result<(String, GuestHash), Failure> {
     let (image, opened) = args.source.open(file)?;
     let chain = opened.chain();
-    let mut progress = Progress::beside_answer(args.progress, COMPARE_STEP, chain.virtual_size());
+    let mut progress =
+        Progress::start_beside_data(false, args.progress, COMPARE_STEP, chain.virtual_size());
     let mut written = Ok(());
     let mut tell = |range| {
         if written.is_ok() {

@@ -86,7 +86,7 @@ pub struct Args {
     /// Not offered: secrets and other objects
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     pub(super) object: Vec<String>,
-    /// Sources, one behind the other, then the target
+    /// Sources, one behind the other, then the target; '-' is standard input or output
     #[arg(value_name = "SOURCE... TARGET")]
     pub(super) files: Vec<OsString>,
 }

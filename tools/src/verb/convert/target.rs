@@ -1,5 +1,7 @@
 //! The target of a copy: made or found, opened, and finished.
 
+use std::path::Path;
+
 use qimg::chain::{Chain, Layer, Policy};
 use qimg::convert::ConvertOptions;
 use qimg::create::{backing_size, create};
@@ -33,7 +35,7 @@ impl Target {
     ) -> Result<Self, Failure> {
         let image = argument(args, plan)?;
         refuse_sources(&image, sources)?;
-        let backing = backing(args, plan, &image)?;
+        let backing = backing(args, plan, &image.path)?;
         if !args.no_create {
             make(plan, &image, size)?;
         }
@@ -46,6 +48,15 @@ impl Target {
 
     pub(super) fn chain(&self) -> &Chain {
         &self.chain
+    }
+
+    pub(super) fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+
+    /// Whether it was made just now.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     pub(super) fn options(&self, args: &Args, plan: &Plan) -> ConvertOptions {
@@ -95,7 +106,7 @@ fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
 }
 
 /// The size of the backing file of the target, which must be readable.
-fn backing(args: &Args, plan: &Plan, image: &ImageArg) -> Result<Option<u64>, Failure> {
+pub(super) fn backing(args: &Args, plan: &Plan, target: &Path) -> Result<Option<u64>, Failure> {
     let name = plan.options.get("backing_file");
     let format = plan.options.get("backing_fmt");
     let (Some(name), Some(format)) = (name, format) else { return Ok(None) };
@@ -103,7 +114,7 @@ fn backing(args: &Args, plan: &Plan, image: &ImageArg) -> Result<Option<u64>, Fa
         Failure::new(format!("Could not open '{name}': Unknown driver '{format}'"))
     })?;
     let policy = Policy::new().probe(args.probe_backing);
-    backing_size(&image.path, name, parsed, policy)
+    backing_size(target, name, parsed, policy)
         .map(Some)
         .map_err(|error| Failure::new(format!("Could not open '{name}': {}", explain(&error))))
 }
