@@ -8,6 +8,7 @@ pub mod create;
 pub mod explain;
 pub mod info;
 pub mod map;
+pub mod measure;
 pub mod probe;
 mod zeros;
 

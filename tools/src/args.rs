@@ -4,7 +4,9 @@ pub mod aio;
 pub mod cache;
 pub mod image;
 pub mod keyval;
+pub mod object;
 pub mod output;
+pub mod runtime;
 pub mod size;
 pub mod source;
 pub mod tree;
@@ -14,7 +16,9 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use crate::verb::{chain, check, compare, convert, create, demo, explain, info, map, resize};
+use crate::verb::{
+    chain, check, compare, convert, create, demo, explain, info, map, measure, resize,
+};
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
@@ -50,6 +54,8 @@ pub enum Verb {
     Convert(convert::Args),
     /// Give the disk of an image another size
     Resize(resize::Args),
+    /// Say how large a file a new image needs
+    Measure(measure::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit

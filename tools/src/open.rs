@@ -76,6 +76,11 @@ impl Opened {
         &self.chain
     }
 
+    /// The chain, to give it another size.
+    pub fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+
     /// Gives the chain away.
     #[must_use]
     pub fn into_chain(self) -> Chain {
@@ -134,6 +139,9 @@ pub fn open(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let read_only = how.read_only || image.read_only;
     let chain = Chain::open(&image.path, &options(image, how, format, read_only))
         .map_err(|error| explain(&error))?;
+    if let Some(header) = chain.top().header() {
+        image.runtime.check_image(header)?;
+    }
     Ok(Opened { chain, format, probed, read_only, _scratch: None })
 }
 
@@ -196,10 +204,10 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
     if let Some(lazy) = image.lazy_refcounts {
         options = options.lazy_refcounts(lazy);
     }
-    if let Some(bytes) = image.l2_cache_bytes {
+    if let Some(bytes) = image.runtime.l2_cache_bytes() {
         options = options.l2_cache_bytes(bytes);
     }
-    if let Some(bytes) = image.refcount_cache_bytes {
+    if let Some(bytes) = image.runtime.refcount_cache_bytes() {
         options = options.refcount_cache_bytes(bytes);
     }
     #[cfg(feature = "io-uring")]
@@ -213,7 +221,7 @@ fn options(image: &ImageArg, how: &How, format: Format, read_only: bool) -> Open
         .policy(policy)
         .backing(how.backing)
         .direct(how.cache.direct() || image.direct)
-        .ignore_syncs(how.cache.ignores_flushes())
+        .ignore_syncs(how.cache.ignores_flushes() || image.runtime.no_flush)
 }
 
 /// Opens an image for a verb, with its words for failure.

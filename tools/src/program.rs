@@ -13,8 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::verb;
 
 /// Verbs of qemu-img that this program will learn.
-const LATER: [&str; 8] =
-    ["commit", "rebase", "snapshot", "measure", "bench", "dd", "amend", "bitmap"];
+const LATER: [&str; 7] = ["commit", "rebase", "snapshot", "bench", "dd", "amend", "bitmap"];
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
@@ -34,6 +33,9 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
                 // Nothing can be done when even standard error is gone.
                 let _ =
                     writeln!(std::io::stderr(), "{}: {}", called_as(program), one_line(message));
+                if let Some(second) = failure.second() {
+                    let _ = writeln!(std::io::stderr(), "{}", one_line(second));
+                }
             }
             failure.code()
         }
@@ -84,6 +86,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Check(args) => verb::check::run(&args),
         Verb::Map(args) => verb::map::run(&args),
         Verb::Convert(args) => verb::convert::run(&args),
+        Verb::Measure(args) => verb::measure::run(&args),
         Verb::Resize(args) => verb::resize::run(&args),
         Verb::Compare(args) => verb::compare::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),

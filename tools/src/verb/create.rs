@@ -40,7 +40,7 @@ pub struct Args {
     /// Guess the format of files below the backing file where it is not recorded (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// New image file, then its size: bytes, or with a suffix k, M, G, T, P, E
