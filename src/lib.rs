@@ -11,6 +11,7 @@ pub mod explain;
 pub mod hash;
 pub mod info;
 pub mod map;
+pub mod measure;
 pub mod probe;
 pub mod view;
 mod zeros;

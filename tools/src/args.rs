@@ -4,7 +4,9 @@ pub mod aio;
 pub mod cache;
 pub mod image;
 pub mod keyval;
+pub mod object;
 pub mod output;
+pub mod runtime;
 pub mod size;
 pub mod source;
 pub mod tree;
@@ -15,8 +17,8 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map, rebase,
-    resize,
+    audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map, measure,
+    rebase, resize,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -57,6 +59,8 @@ pub enum Verb {
     Commit(commit::Args),
     /// Put an overlay on another backing file
     Rebase(rebase::Args),
+    /// Say how large a file a new image needs
+    Measure(measure::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Hash what a guest sees, whatever the format

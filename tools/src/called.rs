@@ -20,8 +20,8 @@ pub enum Program {
 const STAND_INS: [(&str, Program); 3] =
     [("qemu-img", Program::Image), ("qemu-io", Program::Io), ("qemu-nbd", Program::Nbd)];
 
-/// The name of the program whose place this process takes.
-static STANDS_FOR: OnceLock<&'static str> = OnceLock::new();
+/// The name of the program whose place this process takes, and the path it was called by.
+static STANDS_FOR: OnceLock<(&'static str, String)> = OnceLock::new();
 
 impl Program {
     /// Its own name.
@@ -40,7 +40,8 @@ impl Program {
 pub fn settle(first: Option<&OsStr>, built_as: Program) -> Program {
     match stand_in(first) {
         Some((name, program)) => {
-            let _ = STANDS_FOR.set(name); // the first call counts
+            let typed = first.map(OsStr::to_string_lossy).unwrap_or_default().into_owned();
+            let _ = STANDS_FOR.set((name, typed)); // the first call counts
             program
         }
         None => built_as,
@@ -55,13 +56,22 @@ fn stand_in(first: Option<&OsStr>) -> Option<(&'static str, Program)> {
 /// The name for messages: that of the program whose place this process takes, else `own`.
 #[must_use]
 pub fn called_as(own: &str) -> &str {
-    STANDS_FOR.get().copied().unwrap_or(own)
+    STANDS_FOR.get().map_or(own, |(name, _)| *name)
 }
 
 /// Whether this process takes the place of another program, so that its words must be those.
 #[must_use]
 pub fn stands_in() -> bool {
     STANDS_FOR.get().is_some()
+}
+
+/// What that program prints below a wrong command line; `None` in a process of its own name.
+#[must_use]
+pub fn usage_line(verb: &str) -> Option<String> {
+    let (name, typed) = STANDS_FOR.get()?;
+    let space = if verb.is_empty() { "" } else { " " };
+    let more = if *name == "qemu-img" { "info" } else { "information." };
+    Some(format!("Try '{typed}{space}{verb} --help' for more {more}"))
 }
 
 /// Advice that the other program does not give; nothing in its place.

@@ -2,13 +2,15 @@
 
 use std::{fmt, io};
 
-use crate::called::called_as;
+use crate::called::usage_line;
 use crate::exit;
 
 /// Why a verb stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     message: Option<String>,
+    /// A second line, where another program prints one.
+    second: Option<String>,
     code: u8,
 }
 
@@ -20,15 +22,30 @@ impl Failure {
     /// name, which is put before it when it is printed.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: Some(message.into()), code: exit::FAILURE }
+        Self { message: Some(message.into()), second: None, code: exit::FAILURE }
     }
 
     /// A wrong command line: names the help that would have prevented it.
     #[must_use]
     pub fn usage(program: &str, verb: &str, message: &str) -> Self {
+        if let Some(second) = usage_line(verb) {
+            return Self::new(message).with_second(second);
+        }
         let space = if verb.is_empty() { "" } else { " " };
-        let program = called_as(program);
         Self::new(format!("{message} (try '{program}{space}{verb} --help')"))
+    }
+
+    /// The same failure with a second line below its message.
+    #[must_use]
+    pub fn with_second(mut self, line: impl Into<String>) -> Self {
+        self.second = Some(line.into());
+        self
+    }
+
+    /// The line below the message, if there is one.
+    #[must_use]
+    pub fn second(&self) -> Option<&str> {
+        self.second.as_deref()
     }
 
     /// The same failure with another exit code.
@@ -65,6 +82,6 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let message = (error.kind() != io::ErrorKind::BrokenPipe)
             .then(|| format!("cannot write the output: {error}"));
-        Self { message, code: exit::FAILURE }
+        Self { message, second: None, code: exit::FAILURE }
     }
 }

@@ -40,7 +40,10 @@ fn serve(args: &args::Args) -> Outcome {
     let mut err = std::io::stderr();
     let mut session = Session::new(&mut out, &mut err);
     if let Some(file) = args.file()? {
-        session.open(file, args.format.as_deref(), args.image_opts, settings)?;
+        let argument = session::argument(file, args.format.as_deref(), args.image_opts);
+        // Options name no device.
+        let name = if args.image_opts { "".into() } else { file.to_string_lossy() };
+        session.open(&name, argument, settings)?;
     }
     let all_well = if args.commands.is_empty() {
         prompt::serve(&mut session, std::io::stdin().lock())?

@@ -77,6 +77,11 @@ impl Opened {
         &self.chain
     }
 
+    /// The chain, to give it another size.
+    pub fn chain_mut(&mut self) -> &mut Chain {
+        &mut self.chain
+    }
+
     /// Gives the chain away.
     #[must_use]
     pub fn into_chain(self) -> Chain {
@@ -136,6 +141,9 @@ pub fn open(image: &ImageArg, how: &How) -> Result<Opened, String> {
     let chain = Chain::open(&image.path, &chain_options(image, how, format, read_only))
         .map_err(|error| explain(&error))?;
     base::warn(&chain);
+    if let Some(header) = chain.top().header() {
+        image.runtime.check_image(header)?;
+    }
     Ok(Opened { chain, format, probed, read_only, _scratch: None })
 }
 
@@ -205,10 +213,10 @@ pub(crate) fn chain_options(
     if let Some(lazy) = image.lazy_refcounts {
         options = options.lazy_refcounts(lazy);
     }
-    if let Some(bytes) = image.l2_cache_bytes {
+    if let Some(bytes) = image.runtime.l2_cache_bytes() {
         options = options.l2_cache_bytes(bytes);
     }
-    if let Some(bytes) = image.refcount_cache_bytes {
+    if let Some(bytes) = image.runtime.refcount_cache_bytes() {
         options = options.refcount_cache_bytes(bytes);
     }
     #[cfg(feature = "io-uring")]
@@ -223,7 +231,7 @@ pub(crate) fn chain_options(
         .policy(policy)
         .backing(how.backing)
         .direct(how.cache.direct() || image.direct)
-        .ignore_syncs(how.cache.ignores_flushes())
+        .ignore_syncs(how.cache.ignores_flushes() || image.runtime.no_flush)
 }
 
 /// Opens an image for a verb, with its words for failure.

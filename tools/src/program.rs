@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::verb;
 
 /// Verbs of qemu-img that this program will learn.
-const LATER: [&str; 6] = ["snapshot", "measure", "bench", "dd", "amend", "bitmap"];
+const LATER: [&str; 5] = ["snapshot", "bench", "dd", "amend", "bitmap"];
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
@@ -33,6 +33,9 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
                 // Nothing can be done when even standard error is gone.
                 let _ =
                     writeln!(std::io::stderr(), "{}: {}", called_as(program), one_line(message));
+                if let Some(second) = failure.second() {
+                    let _ = writeln!(std::io::stderr(), "{}", one_line(second));
+                }
             }
             failure.code()
         }
@@ -83,6 +86,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Check(args) => verb::check::run(&args),
         Verb::Map(args) => verb::map::run(&args),
         Verb::Convert(args) => verb::convert::run(&args),
+        Verb::Measure(args) => verb::measure::run(&args),
         Verb::Resize(args) => verb::resize::run(&args),
         Verb::Commit(args) => verb::commit::run(&args),
         Verb::Rebase(args) => verb::rebase::run(&args),

@@ -12,12 +12,14 @@ pub mod explain;
 pub mod hash;
 pub mod info;
 pub mod map;
+pub mod measure;
 mod operation;
 pub mod rebase;
 pub mod resize;
 
 use std::ffi::{OsStr, OsString};
 
+use crate::args::object;
 use crate::failure::Failure;
 
 /// The one file a verb works on.
@@ -31,13 +33,10 @@ pub(crate) fn one_file<'a>(verb: &str, files: &'a [OsString]) -> Result<&'a OsSt
     }
 }
 
-/// Refuses `--object`: it carries keys, and encrypted images are not opened yet.
+/// Refuses every `--object` that is not a secret.
 ///
 /// # Errors
-/// It was given.
+/// One is none, or is not complete.
 pub(crate) fn refuse_objects(objects: &[String]) -> Result<(), Failure> {
-    match objects {
-        [] => Ok(()),
-        _ => Err(Failure::new("--object is not offered yet: encrypted images are not opened")),
-    }
+    object::check_all(objects)
 }

@@ -33,6 +33,12 @@ impl SourceFlags {
         ImageArg::parse(file, self.format.as_deref(), self.image_opts)
     }
 
+    /// Whether they say how to read the image, so that there must be one.
+    #[must_use]
+    pub fn says_how(&self) -> bool {
+        self.image_opts || self.format.is_some()
+    }
+
     /// Opens the image that an argument names, for reading.
     ///
     /// # Errors

@@ -34,6 +34,40 @@ pub fn from_list(text: &str) -> Result<Flat, String> {
     keyval::parse(text).into_iter().map(pair).collect()
 }
 
+/// The options without formats that pass everything through: raw above or below another format. A
+/// tree of which anything else is left is not offered, which its reader says.
+///
+/// # Errors
+/// A format on top of another that is not raw.
+pub fn without_passthrough(mut flat: Flat) -> Result<Flat, String> {
+    loop {
+        let value = |name: &str| {
+            flat.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.clone())
+        };
+        let (above, below) = (value("driver"), value("file.driver"));
+        let Some(below) = below.filter(|below| ["raw", "qcow2"].contains(&below.as_str())) else {
+            return Ok(flat);
+        };
+        if !flat.iter().any(|(key, _)| key.starts_with("file.file.")) {
+            return Err("A block device must be specified for \"file\"".into());
+        }
+        let driver = match (above.as_deref().unwrap_or("raw"), below.as_str()) {
+            ("raw", below) => below.to_owned(),
+            (above, "raw") => above.to_owned(),
+            (above, below) => {
+                return Err(format!("'{above}' on top of '{below}' is not offered"));
+            }
+        };
+        flat.retain(|(key, _)| key != "driver" && key != "file.driver");
+        for (key, _) in &mut flat {
+            if let Some(inner) = key.strip_prefix("file.") {
+                *key = inner.to_owned();
+            }
+        }
+        flat.insert(0, ("driver".into(), driver));
+    }
+}
+
 fn flatten(prefix: &str, value: &Value, flat: &mut Flat) -> Result<(), String> {
     let joined = |key: &str| if prefix.is_empty() { key.into() } else { format!("{prefix}.{key}") };
     let text = match value {
@@ -71,6 +105,19 @@ mod tests {
         assert_eq!(flat, from_list(list).unwrap());
         let dotted = from_json(r#"{"file.filename":"x"}"#).unwrap();
         assert_eq!(dotted, [("file.filename".to_owned(), "x".to_owned())]);
+    }
+
+    #[test]
+    fn raw_above_or_below_another_format_is_not_there() {
+        let plain = |text: &str| without_passthrough(from_list(text).unwrap());
+        let qcow2 = from_list("driver=qcow2,file.driver=file,file.filename=x").unwrap();
+        let inner = "file.file.driver=file,file.file.filename=x";
+        for outer in ["driver=raw,file.driver=qcow2", "driver=qcow2,file.driver=raw"] {
+            assert_eq!(plain(&format!("{outer},{inner}")), Ok(qcow2.clone()), "{outer}");
+        }
+        assert_eq!(plain("driver=qcow2,file.driver=file,file.filename=x"), Ok(qcow2));
+        assert!(plain(&format!("driver=qcow2,file.driver=qcow2,{inner}")).is_err());
+        assert!(plain("driver=raw,file.driver=qcow2,file.filename=x").is_err());
     }
 
     #[test]

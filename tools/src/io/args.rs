@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::Parser;
 
+use crate::args::object;
 use crate::failure::Failure;
 
 /// Reads and writes images by commands, as qemu-io does.
@@ -52,7 +53,7 @@ pub struct Args {
     /// Guess the format of backing files whose overlay does not name it (unsafe)
     #[arg(long)]
     pub probe_backing: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     pub object: Vec<String>,
     /// Not offered: tracing
@@ -72,9 +73,7 @@ impl Args {
         if self.image_opts && self.format.is_some() {
             return Err(Failure::new("--image-opts and -f are mutually exclusive"));
         }
-        if !self.object.is_empty() {
-            return Err(Failure::new("--object is not offered: encrypted images are not opened"));
-        }
+        object::check_all(&self.object)?;
         if self.trace.is_some() {
             return Err(Failure::new("--trace is not offered; leave it out"));
         }

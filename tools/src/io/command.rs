@@ -2,11 +2,13 @@
 
 pub mod allocation;
 pub mod control;
+pub mod crash;
 pub mod discard;
 pub mod open;
 pub mod read;
-pub mod refused;
 pub mod size;
+pub mod truncate;
+pub mod unsupported;
 pub mod write;
 
 use std::io;
@@ -85,7 +87,7 @@ impl Command {
     /// The usage line.
     #[must_use]
     pub fn usage(&self, name: &str) -> String {
-        let space = if self.arguments.is_empty() { "" } else { " " };
+        let space = if self.arguments.trim().is_empty() { "" } else { " " };
         format!("{name}{space}{} -- {}", self.arguments, self.summary)
     }
 
@@ -107,10 +109,12 @@ impl Command {
 
 /// All commands, by name.
 pub const COMMANDS: &[Command] = &[
+    crash::ABORT,
     control::AIO_FLUSH,
     read::AIO_READ,
     write::AIO_WRITE,
     allocation::ALLOC,
+    unsupported::BREAK,
     open::CLOSE,
     discard::DISCARD,
     control::FLUSH,
@@ -122,11 +126,21 @@ pub const COMMANDS: &[Command] = &[
     control::QUIT,
     read::READ,
     read::READV,
+    unsupported::REMOVE_BREAK,
     open::REOPEN,
+    unsupported::RESUME,
+    crash::SIGRAISE,
     control::SLEEP,
-    refused::TRUNCATE,
+    truncate::TRUNCATE,
+    unsupported::WAIT_BREAK,
     write::WRITE,
     write::WRITEV,
+    unsupported::ZONE_APPEND,
+    unsupported::ZONE_CLOSE,
+    unsupported::ZONE_FINISH,
+    unsupported::ZONE_OPEN,
+    unsupported::ZONE_REPORT,
+    unsupported::ZONE_RESET,
 ];
 
 /// Finds a command by either of its names.

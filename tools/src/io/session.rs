@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 
+use qimg::engine::ResizeOptions;
 use qimg::format::Version;
 
 use super::args::Args;
@@ -11,6 +12,8 @@ use super::command::{self, Invocation, Problem};
 use crate::args::aio::wants_ring;
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
+use crate::args::runtime::DetectZeroes;
+use crate::args::tree::Flat;
 use crate::called::called_as;
 use crate::failure::Failure;
 use crate::open::{self, How, Opened};
@@ -143,7 +146,16 @@ impl OpenImage {
         if self.opened.would_change_format(offset, bytes) {
             return Err("Operation not permitted (give the format with -f raw)".into());
         }
-        self.chain().write_at(offset, bytes).map_err(|error| open::cause(&error))
+        let zeros = match self.argument.runtime.detect_zeroes {
+            DetectZeroes::Off => None,
+            DetectZeroes::On => Some(false),
+            DetectZeroes::Unmap => Some(self.unmaps()),
+        };
+        let written = match zeros.filter(|_| bytes.iter().all(|&byte| byte == 0)) {
+            Some(unmap) => self.chain().write_zeroes_at(offset, bytes.len() as u64, unmap),
+            None => self.chain().write_at(offset, bytes),
+        };
+        written.map_err(|error| open::cause(&error))
     }
 
     /// Compresses and writes whole clusters.
@@ -165,15 +177,29 @@ impl OpenImage {
         })
     }
 
+    /// Whether discards and the hint to give space back are obeyed.
+    #[must_use]
+    pub fn unmaps(&self) -> bool {
+        self.argument.runtime.discard.unwrap_or(self.settings.unmap)
+    }
+
     /// Gives a range up, unless the discard mode says not to bother.
     ///
     /// # Errors
     /// The reason.
     pub fn discard(&self, offset: u64, len: u64) -> Result<(), String> {
-        if !self.settings.unmap {
+        if !self.unmaps() {
             return Ok(());
         }
         self.chain().discard_at(offset, len).map_err(|error| open::cause(&error))
+    }
+
+    /// Gives the disk another size.
+    ///
+    /// # Errors
+    /// The size or the options are not possible, or the host failed.
+    pub fn resize(&mut self, size: u64, options: ResizeOptions) -> qimg::chain::Result<()> {
+        self.opened.chain_mut().resize(size, options)
     }
 
     /// Makes what was written durable, unless the cache mode says not to bother.
@@ -225,6 +251,14 @@ impl<'a> Session<'a> {
         self.image.as_ref().ok_or_else(no_image)
     }
 
+    /// The open image, to change it.
+    ///
+    /// # Errors
+    /// None is open.
+    pub fn image_mut(&mut self) -> Result<&mut OpenImage, Problem> {
+        self.image.as_mut().ok_or_else(no_image)
+    }
+
     /// Refuses to go on if the image is read-only.
     ///
     /// # Errors
@@ -243,22 +277,22 @@ impl<'a> Session<'a> {
         self.image.is_some()
     }
 
-    /// Opens an image.
+    /// Opens the image that an argument means, once it was understood. `name` is for messages; it
+    /// is empty where options alone name the file.
     ///
     /// # Errors
-    /// The image cannot be opened.
+    /// The argument was not understood, or the image cannot be opened.
     pub fn open(
         &mut self,
-        name: &OsStr,
-        format: Option<&str>,
-        image_opts: bool,
+        name: &str,
+        argument: Result<ImageArg, String>,
         settings: Settings,
     ) -> Result<(), Failure> {
         let refuse = |reason: &dyn fmt::Display| {
-            Failure::new(format!("can't open device {}: {reason}", name.to_string_lossy()))
+            let device = if name.is_empty() { "" } else { " device " };
+            Failure::new(format!("can't open{device}{name}: {reason}"))
         };
-        let mut argument = ImageArg::parse(name, format, image_opts)
-            .map_err(|failure| refuse(&strip_prefix(&failure)))?;
+        let mut argument = argument.map_err(|reason| refuse(&reason))?;
         let settings = Settings { read_only: settings.read_only || argument.read_only, ..settings };
         let opened = open_argument(&argument, settings).map_err(|reason| refuse(&reason))?;
         if let Some(warning) = opened.warning(&argument.name) {
@@ -274,32 +308,41 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// It cannot be opened so; it then stays as it was, unless its content went missing.
-    pub fn reopen(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), Failure> {
-        let Some(mut image) = self.image.take() else { return Ok(()) };
+    pub fn reopen(
+        &mut self,
+        change: impl FnOnce(&mut Settings),
+        options: Flat,
+    ) -> Result<(), Failure> {
+        let Some(image) = &self.image else { return Ok(()) };
         image.flush().map_err(Failure::new)?;
+        let changed = image.argument.changed(options).map_err(Failure::new)?;
+        if let Some(header) = image.chain().top().header() {
+            changed.runtime.check_image(header).map_err(Failure::new)?;
+        }
+        let Some(mut image) = self.image.take() else { return Ok(()) };
         let before = image.settings;
         change(&mut image.settings);
-        let OpenImage { opened, argument, settings } = image;
+        image.settings.read_only |= changed.read_only;
+        let OpenImage { opened, argument: former, settings } = image;
+        let argument = changed;
         let wanted = if before.snapshot && !settings.read_only { None } else { Some(settings) };
         let Some(wanted) = wanted else {
             self.image = Some(OpenImage { opened, argument, settings });
             return Ok(());
         };
         drop(opened); // its locks would exclude the new handle
-        let name = argument.name.clone();
         let again = open_argument(&argument, wanted);
-        let (opened, settings, outcome) = match again {
-            Ok(opened) => (opened, wanted, Ok(())),
+        let opened = match again {
+            Ok(opened) => opened,
             Err(reason) => {
-                let refused = Failure::new(format!("can't reopen {name}: {reason}"));
-                match open_argument(&argument, before) {
-                    Ok(opened) => (opened, before, Err(refused)),
-                    Err(_) => return Err(refused),
-                }
+                let refused = Failure::new(reason);
+                let Ok(opened) = open_argument(&former, before) else { return Err(refused) };
+                self.image = Some(OpenImage { opened, argument: former, settings: before });
+                return Err(refused);
             }
         };
-        self.image = Some(OpenImage { opened, argument, settings });
-        outcome
+        self.image = Some(OpenImage { opened, argument, settings: wanted });
+        Ok(())
     }
 
     /// Flushes and closes the image, if one is open.
@@ -403,7 +446,14 @@ fn open_argument(argument: &ImageArg, settings: Settings) -> Result<Opened, Stri
     if settings.snapshot { open::open_scratch(argument, &how) } else { open::open(argument, &how) }
 }
 
-/// The image argument names itself in its errors; here the line already does.
+/// Reads an image argument. It names itself in its errors; here the line already does.
+///
+/// # Errors
+/// As for [`ImageArg::parse`].
+pub fn argument(name: &OsStr, format: Option<&str>, image_opts: bool) -> Result<ImageArg, String> {
+    ImageArg::parse(name, format, image_opts).map_err(|failure| strip_prefix(&failure))
+}
+
 fn strip_prefix(failure: &Failure) -> String {
     let text = failure.to_string();
     match text.split_once("': ") {

@@ -39,7 +39,7 @@ pub struct Args {
     /// Open it although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// human or json

@@ -43,7 +43,7 @@ pub struct Args {
     /// Open them although somebody may be writing to them
     #[arg(short = 'U', long)]
     force_share: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// The two image files

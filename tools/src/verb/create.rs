@@ -43,7 +43,7 @@ pub struct Args {
     /// Do not record in the new image which file its backing file is
     #[arg(long)]
     no_pin: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// New image file, then its size: bytes, or with a suffix k, M, G, T, P, E

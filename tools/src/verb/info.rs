@@ -34,7 +34,7 @@ pub struct Args {
     /// Follow the backing files too
     #[arg(short, long)]
     backing_chain: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// human or json

@@ -34,7 +34,7 @@ pub struct Args {
     /// Guess the format of files below the image where it is not recorded (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// Image file, then its new size in bytes, or with a suffix k, M, G, T, P, E; with + or - in
@@ -153,7 +153,7 @@ fn resize(args: &Args, image: &ImageArg, wanted: Wanted, options: ResizeOptions)
 }
 
 /// Why an image does not get a size.
-fn words(error: &ChainError) -> String {
+pub(crate) fn words(error: &ChainError) -> String {
     let refusal = match error {
         ChainError::Image { source: EngineError::Resize(refusal), .. } => refusal,
         ChainError::RawPreallocation { found, .. } => {

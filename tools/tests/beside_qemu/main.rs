@@ -12,6 +12,7 @@ mod gallery;
 mod info;
 mod io;
 mod map;
+mod measure;
 mod names;
 mod new_verbs;
 mod no_space;

@@ -69,7 +69,7 @@ pub(super) const CRATES: &[Crate] = &[
         package: "qimg-tools",
         published: true,
         house: &["qimg"],
-        outside: &["clap", "indicatif", "serde", "serde_json", "tempfile", "toml"],
+        outside: &["clap", "indicatif", "serde", "serde_json", "signal-hook", "tempfile", "toml"],
     },
     Crate {
         package: "testkit",

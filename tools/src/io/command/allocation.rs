@@ -23,7 +23,7 @@ pub const MAP: Command = Command {
     short: "map",
     fewest: 0,
     most: Some(0),
-    arguments: "",
+    arguments: " ", // qemu-io has a blank there
     summary: "prints the allocated areas of a file",
     details: "",
     needs_image: true,

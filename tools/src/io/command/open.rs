@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 
 use super::{Command, Invocation, Problem};
 use crate::args::aio::wants_ring;
+use crate::args::image::ImageArg;
+use crate::args::tree;
 use crate::called::called_as;
 use crate::failure::Failure;
 use crate::io::getopt::Parsed;
@@ -64,7 +66,7 @@ const REOPEN_DETAILS: &str = " \
  -c  cache mode
  -r  read-only
  -w  read-write
- -o (driver options) is not offered
+ -o  image options, such as lazy-refcounts=on; the others stay as they are
 ";
 
 fn complain(failure: &Failure) -> Problem {
@@ -80,17 +82,14 @@ fn open(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Pr
         return Err(complain(&Failure::new("file open already, try 'help close'")));
     }
     let settings = settings(&parsed).map_err(|reason| complain(&Failure::new(reason)))?;
-    let opened = match (parsed.operands.as_slice(), parsed.value('o')) {
-        ([], Some(options)) => session.open(OsStr::new(options), None, true, settings),
-        ([path], None) => session.open(OsStr::new(path), None, false, settings),
-        ([path], Some(options)) => {
-            let format = options.strip_prefix("driver=").filter(|rest| !rest.contains(','));
-            let Some(format) = format else {
-                return Err(complain(&Failure::new(
-                    "open: with a path, -o may only be driver=FMT; else name file.filename there",
-                )));
-            };
-            session.open(OsStr::new(path), Some(format), false, settings)
+    let given = parsed.value('o').map(tree::from_list).transpose();
+    let opened = match (parsed.operands.as_slice(), given) {
+        (_, Err(reason)) => return Err(complain(&Failure::new(reason))),
+        ([], Ok(Some(given))) => session.open("", ImageArg::from_options(given), settings),
+        ([path], Ok(given)) => {
+            let given = given.unwrap_or_default();
+            let argument = ImageArg::with_options(OsStr::new(path), None, given);
+            session.open(path, argument, settings)
         }
         _ => return Err(Problem::Usage),
     };
@@ -132,16 +131,27 @@ fn reopen(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), 
     if parsed.has('r') && parsed.has('w') {
         return refuse("Only one -r/-w option may be given");
     }
-    if parsed.has('o') {
-        return refuse("reopen: -o is not offered; close the image and open it with -o");
+    let options = match parsed.value('o').map(tree::from_list).transpose() {
+        Ok(options) => options.unwrap_or_default(),
+        Err(reason) => return refuse(&reason),
+    };
+    let names = |start: &str| options.iter().any(|(key, _)| key.starts_with(start));
+    if (parsed.has('r') || parsed.has('w')) && names("read-only") {
+        return refuse("Cannot set both -r/-w and 'read-only'");
+    }
+    if parsed.has('c') && names("cache.") {
+        return refuse("Cannot set both -c and the cache options");
     }
     let cache = match parsed.value('c').map(session::cache_mode).transpose() {
         Ok(cache) => cache,
         Err(reason) => return refuse(&reason),
     };
-    let changed = session.reopen(|settings| {
-        settings.read_only = parsed.has('r') || (settings.read_only && !parsed.has('w'));
-        settings.cache = cache.unwrap_or(settings.cache);
-    });
+    let changed = session.reopen(
+        |settings| {
+            settings.read_only = parsed.has('r') || (settings.read_only && !parsed.has('w'));
+            settings.cache = cache.unwrap_or(settings.cache);
+        },
+        options,
+    );
     changed.map_err(|failure| complain(&failure))
 }

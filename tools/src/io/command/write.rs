@@ -223,7 +223,7 @@ fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
             return Err("Operation not supported".into());
         }
         Source::Zeroes { unmap, .. } => {
-            let unmap = *unmap && image.settings.unmap;
+            let unmap = *unmap && image.unmaps();
             image.chain().write_zeroes_at(job.offset, job.len, unmap).map_err(cause)?;
         }
         Source::Fill(byte) => write_bytes(image, job, &repeated(&[*byte], job.len)?)?,

@@ -83,7 +83,7 @@ pub struct Args {
     /// Write in any order
     #[arg(short = 'W', long)]
     pub(super) oob_writes: bool,
-    /// Not offered: secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     pub(super) object: Vec<String>,
     /// Sources, one behind the other, then the target; '-' is standard input or output
