@@ -13,6 +13,8 @@ pub mod info;
 pub mod map;
 pub mod measure;
 pub mod probe;
+pub mod restore;
+pub mod verify;
 pub mod view;
 mod zeros;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use block_io::{Create, Files, HostFiles, Lock, MemoryStorage, Storage};
-use cow_engine::{BackingReference, CreateOptions, CreatePlan};
+use cow_engine::{BackingReference, BasePin, CreateOptions, CreatePlan};
 
 use crate::chain::Chain;
 use crate::error::{Error, Result};
@@ -55,6 +55,7 @@ struct Disk {
     path: PathBuf,
     options: OpenOptions,
     overlays: Vec<PathBuf>,
+    content_hash: Option<[u8; 32]>,
 }
 
 /// An overlay under way: complete, under a name of our making.
@@ -88,7 +89,18 @@ impl Overlays {
         overlays: impl IntoIterator<Item = P>,
     ) -> Self {
         let overlays = overlays.into_iter().map(Into::into).collect();
-        self.disks.push(Disk { path: path.as_ref().to_owned(), options, overlays });
+        let (path, content_hash) = (path.as_ref().to_owned(), None);
+        self.disks.push(Disk { path, options, overlays, content_hash });
+        self
+    }
+
+    /// A hash of all that the disk added last shows, for its overlays to record: with it a deep look
+    /// tells for sure whether their backing file still shows that.
+    #[must_use]
+    pub fn content_hash(mut self, hash: [u8; 32]) -> Self {
+        if let Some(disk) = self.disks.last_mut() {
+            disk.content_hash = Some(hash);
+        }
         self
     }
 
@@ -194,7 +206,8 @@ impl Overlays {
             .options
             .record_bases
             .then(|| pin_of(&**top.storage(), top.format(), &name))
-            .transpose()?;
+            .transpose()?
+            .map(|pin| BasePin { content_hash: disk.content_hash, ..pin });
         let format = Some(top.format().name().to_owned());
         let backing = Some(BackingReference { name, format });
         let like = self.like.clone();

@@ -32,3 +32,8 @@ pub const HASH_FAILED: u8 = 2;
 pub const AUDIT_REFUSED: u8 = 10;
 /// `audit`: the policy would allow the image, but it is damaged.
 pub const AUDIT_DAMAGED: u8 = 11;
+
+/// `chain restore`: the files are no complete chain.
+pub const CHAIN_INCOMPLETE: u8 = 12;
+/// `chain verify` and `chain restore`: a backing file is not the one that its overlay was made on.
+pub const CHAIN_BASE_CHANGED: u8 = 13;

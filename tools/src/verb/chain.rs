@@ -4,9 +4,11 @@ mod commit;
 mod diff;
 mod flags;
 mod rebase;
+mod restore;
 pub(crate) mod show;
 mod snapshot;
 mod stream;
+mod verify;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -47,6 +49,10 @@ enum Action {
     Rebase(rebase::Args),
     /// Say which guest ranges differ between two points of a chain
     Diff(diff::Args),
+    /// Say whether all layers are sound, and rest on what they were made on
+    Verify(verify::Args),
+    /// Put a heap of files in order, and flatten the chain into a new image
+    Restore(restore::Args),
 }
 
 /// The command line of `qimg chain show`.
@@ -79,6 +85,8 @@ pub fn run(args: &Args) -> Outcome {
         Action::Flatten(args) => stream::flatten(args),
         Action::Rebase(args) => rebase::run(args),
         Action::Diff(args) => diff::run(args),
+        Action::Verify(args) => verify::run(args),
+        Action::Restore(args) => restore::run(args),
     }
 }
 

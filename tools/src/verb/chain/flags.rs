@@ -28,6 +28,19 @@ pub(crate) struct PolicyFlags {
     pub(crate) probe_backing: bool,
 }
 
+/// The flags that say which chain is meant, and what may be opened for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ChainFlags {
+    /// Format of the top image (guessed when absent)
+    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
+    format: Option<String>,
+    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
+    #[arg(long)]
+    image_opts: bool,
+    #[command(flatten)]
+    policy: PolicyFlags,
+}
+
 /// The flags of every operation.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OperationFlags {
@@ -37,12 +50,6 @@ pub(crate) struct OperationFlags {
     /// Print the progress in percent
     #[arg(short, long)]
     progress: bool,
-    /// Format of the top image (guessed when absent)
-    #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
-    format: Option<String>,
-    /// The image argument is a list of options: driver=qcow2,file.filename=PATH
-    #[arg(long)]
-    image_opts: bool,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -50,7 +57,7 @@ pub(crate) struct OperationFlags {
     #[arg(long, value_name = "FORM", allow_hyphen_values = true)]
     output: Option<String>,
     #[command(flatten)]
-    policy: PolicyFlags,
+    chain: ChainFlags,
 }
 
 impl PolicyFlags {
@@ -72,7 +79,7 @@ pub(crate) fn layer_named(name: &OsStr) -> LayerRef {
     }
 }
 
-impl OperationFlags {
+impl ChainFlags {
     /// The image that an argument names, and how to open the chain below it.
     pub(crate) fn image(&self, file: &OsStr) -> Result<(ImageArg, OpenOptions), Failure> {
         self.image_as(file, self.format.as_deref())
@@ -90,6 +97,22 @@ impl OperationFlags {
         let how = How { probe_backing: self.policy.probe_backing, ..How::default() };
         let options = chain_options(&image, &how, format, false);
         Ok((image, options.map_policy(|policy| self.policy.apply(policy))))
+    }
+}
+
+impl OperationFlags {
+    /// The image that an argument names, and how to open the chain below it.
+    pub(crate) fn image(&self, file: &OsStr) -> Result<(ImageArg, OpenOptions), Failure> {
+        self.chain.image(file)
+    }
+
+    /// The same for an image whose format another flag says.
+    pub(crate) fn image_as(
+        &self,
+        file: &OsStr,
+        format: Option<&str>,
+    ) -> Result<(ImageArg, OpenOptions), Failure> {
+        self.chain.image_as(file, format)
     }
 
     pub(crate) fn output(&self, verb: &str) -> Result<Output, Failure> {

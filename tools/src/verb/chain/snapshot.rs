@@ -2,9 +2,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use qimg::chain::Overlays;
+use qimg::chain::{Chain, OpenOptions, Overlays};
 use qimg::format::ClusterBits;
 
 use super::flags::{OperationFlags, print_plan};
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Cluster size of the new overlays (default: 64k)
     #[arg(long, value_name = "SIZE")]
     cluster_size: Option<String>,
+    /// Read the disks, and record a hash of all they show for `chain verify --deep`
+    #[arg(long)]
+    deep: bool,
     /// Disk and the new overlay on it, then the next disk and its overlay, ...
     #[arg(value_name = "DISK OVERLAY", required = true)]
     words: Vec<OsString>,
@@ -55,7 +58,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     }
     for [disk, overlay] in pairs {
         let (image, options) = args.flags.image(disk)?;
+        let hash = args.deep.then(|| hash_of(&image.path, &options)).transpose()?;
         overlays = overlays.on(&image.path, options, [overlay]);
+        if let Some(hash) = hash {
+            overlays = overlays.content_hash(hash);
+        }
     }
     make(&args.flags, "chain snapshot", &overlays, pairs.len())
 }
@@ -66,6 +73,12 @@ pub(crate) fn clone(args: &CloneArgs) -> Outcome {
     let names: Vec<PathBuf> = names.collect();
     let overlays = like(args.cluster_size.as_deref())?.on(&image.path, options, names);
     make(&args.flags, "chain clone", &overlays, args.number)
+}
+
+fn hash_of(path: &Path, options: &OpenOptions) -> Result<[u8; 32], Failure> {
+    let chain = Chain::open(path, &options.clone().read_only(true));
+    let chain = chain.map_err(|error| Failure::new(words(&error)))?;
+    super::verify::content_hash(&chain).map_err(Failure::new)
 }
 
 fn make(flags: &OperationFlags, verb: &str, overlays: &Overlays, count: usize) -> Outcome {
@@ -95,7 +108,7 @@ fn like(cluster_size: Option<&str>) -> Result<Overlays, Failure> {
 }
 
 /// The name of one of several clones.
-fn numbered(name: &std::path::Path, number: usize, count: usize) -> PathBuf {
+fn numbered(name: &Path, number: usize, count: usize) -> PathBuf {
     let file = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if file.contains('%') {
         return name.with_file_name(file.replace('%', &number.to_string()));
@@ -116,7 +129,7 @@ mod tests {
     #[test]
     fn clones_are_numbered() {
         let name = |name: &str, number, count| {
-            numbered(std::path::Path::new(name), number, count).display().to_string()
+            numbered(Path::new(name), number, count).display().to_string()
         };
         assert_eq!(name("vm.qcow2", 0, 1), "vm.qcow2");
         assert_eq!(name("d/vm.qcow2", 7, 9), "d/vm-7.qcow2");

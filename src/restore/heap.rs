@@ -1,0 +1,174 @@
+//! `Heap`: files of which nobody has said who rests on whom.
+
+use std::path::PathBuf;
+
+use block_io::{FileId, OpenOptions, Storage, StorageExt};
+use chain::{Format, pin_of};
+use cow_engine::BasePin;
+
+use super::{Children, RestoreError, last_part};
+
+/// A file and what its header says.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) path: PathBuf,
+    pub(super) format: Format,
+    /// Name of its backing file.
+    pub(super) backing: Option<String>,
+    id: Option<FileId>,
+    /// What it remembers of its backing file.
+    base: Option<BasePin>,
+    /// What an overlay would remember of it.
+    own: BasePin,
+}
+
+/// Files in any order.
+#[derive(Debug)]
+pub(super) struct Heap {
+    pieces: Vec<Piece>,
+}
+
+impl Heap {
+    /// Reads the headers of the files.
+    pub(super) fn read(paths: &[PathBuf]) -> Result<Self, RestoreError> {
+        let mut pieces: Vec<Piece> = Vec::new();
+        for path in paths {
+            let piece = Piece::read(path)
+                .map_err(|reason| RestoreError::Unreadable { path: path.clone(), reason })?;
+            if piece.id.is_some() && pieces.iter().any(|other| other.id == piece.id) {
+                return Err(RestoreError::Twice { path: path.clone() });
+            }
+            pieces.push(piece);
+        }
+        Ok(Self { pieces })
+    }
+
+    /// The files from the top down, if they are one complete chain.
+    pub(super) fn ordered(mut self) -> Result<Vec<Piece>, RestoreError> {
+        self.settle_formats();
+        let below = self.all_below()?;
+        let mut children = Children::new();
+        for (overlay, base) in below.iter().enumerate() {
+            if let Some(base) = base {
+                children.entry(*base).or_default().push(overlay);
+            }
+        }
+        let paths = |of: &[usize]| of.iter().map(|&at| self.pieces[at].path.clone()).collect();
+        if let Some((&base, overlays)) = children.iter().find(|(_, overlays)| overlays.len() > 1) {
+            let (base, overlays) = (self.pieces[base].path.clone(), paths(overlays));
+            return Err(RestoreError::Fork { base, overlays });
+        }
+        let tops: Vec<usize> =
+            (0..self.pieces.len()).filter(|at| !children.contains_key(at)).collect();
+        let top = match (tops.as_slice(), self.pieces.first()) {
+            (_, None) => return Err(RestoreError::Nothing),
+            ([], Some(first)) => return Err(RestoreError::Circle { path: first.path.clone() }),
+            ([top], _) => *top,
+            (several, _) => self.likely_top(several, &below)?,
+        };
+        let mut order = vec![top];
+        let mut at = top;
+        while let Some(base) = below[at] {
+            order.push(base);
+            at = base;
+        }
+        let left: Vec<usize> = (0..self.pieces.len()).filter(|at| !order.contains(at)).collect();
+        if !left.is_empty() {
+            return Err(RestoreError::LeftOver { paths: paths(&left) });
+        }
+        Ok(order.into_iter().map(|at| self.pieces[at].clone()).collect())
+    }
+
+    /// Content that looks like qcow2 may be that of a raw disk: the header above knows better.
+    fn settle_formats(&mut self) {
+        for at in 0..self.pieces.len() {
+            let piece = &self.pieces[at];
+            let (Some(pin), Some(name)) = (piece.base, piece.backing.clone()) else { continue };
+            let raw = self.pieces.iter_mut().find(|other| {
+                pin.format == cow_engine::PinnedFormat::Raw
+                    && other.format == Format::Qcow2
+                    && other.path.file_name() == last_part(&name).file_name()
+            });
+            if let Some(raw) = raw
+                && let Ok(as_raw) = Piece::read_as(&raw.path, Format::Raw)
+            {
+                *raw = as_raw;
+            }
+        }
+    }
+
+    /// For each file the one below it.
+    fn all_below(&self) -> Result<Vec<Option<usize>>, RestoreError> {
+        (0..self.pieces.len()).map(|at| self.below(at)).collect()
+    }
+
+    fn below(&self, at: usize) -> Result<Option<usize>, RestoreError> {
+        let overlay = &self.pieces[at];
+        let Some(name) = &overlay.backing else { return Ok(None) };
+        let others = || (0..self.pieces.len()).filter(|other| *other != at);
+        let named =
+            |other: &usize| self.pieces[*other].path.file_name() == last_part(name).file_name();
+        let pin = overlay.base.filter(|pin| pin.is_about(name.as_bytes()));
+        let by_content: Vec<usize> = match pin {
+            Some(pin) => others().filter(|other| self.pieces[*other].is_what(&pin)).collect(),
+            None => Vec::new(),
+        };
+        // The name decides between files of the same content, and where nothing is remembered.
+        let candidates = match by_content.as_slice() {
+            [] => others().filter(named).collect(),
+            [_] => by_content,
+            several => {
+                let and_named: Vec<usize> = several.iter().copied().filter(named).collect();
+                if and_named.is_empty() { by_content } else { and_named }
+            }
+        };
+        match candidates.as_slice() {
+            [] => Err(RestoreError::Missing { overlay: overlay.path.clone(), name: name.clone() }),
+            [one] => Ok(Some(*one)),
+            several => Err(RestoreError::Ambiguous {
+                overlay: overlay.path.clone(),
+                candidates: several.iter().map(|&at| self.pieces[at].path.clone()).collect(),
+            }),
+        }
+    }
+
+    /// Of several tops the only one that rests on anything; the others are left over.
+    fn likely_top(&self, tops: &[usize], below: &[Option<usize>]) -> Result<usize, RestoreError> {
+        let mut resting = tops.iter().copied().filter(|at| below[*at].is_some());
+        match (resting.next(), resting.next()) {
+            (Some(one), None) => Ok(one),
+            _ => Err(RestoreError::LeftOver {
+                paths: tops.iter().skip(1).map(|&at| self.pieces[at].path.clone()).collect(),
+            }),
+        }
+    }
+}
+
+impl Piece {
+    fn read(path: &PathBuf) -> Result<Self, String> {
+        let storage = OpenOptions::new().open(path).map_err(|error| error.to_string())?;
+        let mut head = [0; 8];
+        storage.read_zero_filled(0, &mut head).map_err(|error| error.to_string())?;
+        Self::read_as(path, Format::probe(&head))
+    }
+
+    fn read_as(path: &PathBuf, format: Format) -> Result<Self, String> {
+        let storage = OpenOptions::new().open(path).map_err(|error| error.to_string())?;
+        let (mut backing, mut base) = (None, None);
+        if format == Format::Qcow2 {
+            let header = cow_engine::read_header(&storage).map_err(|error| error.to_string())?;
+            let name = header.backing_name().filter(|name| !name.is_empty());
+            backing = name.map(|name| String::from_utf8_lossy(name).into_owned());
+            base = header.base_pin();
+        }
+        let own = pin_of(&storage, format, "").map_err(|error| error.to_string())?;
+        let id = storage.identity().map_err(|error| error.to_string())?;
+        Ok(Self { path: path.clone(), format, backing, id, base, own })
+    }
+
+    /// Whether this is the file that somebody remembers, by its content mark.
+    fn is_what(&self, pin: &BasePin) -> bool {
+        (self.own.mark, self.own.file_bytes, self.own.virtual_size, self.own.format)
+            == (pin.mark, pin.file_bytes, pin.virtual_size, pin.format)
+    }
+}

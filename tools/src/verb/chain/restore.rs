@@ -1,0 +1,123 @@
+//! `qimg chain restore`: a heap of files becomes one image.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use qimg::convert::{ConvertOptions, convert};
+use qimg::create::{CreateOptions, create};
+use qimg::restore::{RestoreError, open, order};
+use serde_json::json;
+
+use crate::args::image::format_named;
+use crate::args::output::Output;
+use crate::exit;
+use crate::failure::{Failure, Outcome};
+use crate::open::explain;
+use crate::report::json::pretty;
+use crate::report::progress::{CONVERT_STEP, Progress};
+
+/// The command line of `qimg chain restore`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 restored, 1 failed, 12 the files are no complete chain, 13 a \
+                        backing file is not the one its overlay was made on."
+)]
+pub(crate) struct Args {
+    /// Say nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print the progress in percent
+    #[arg(short, long)]
+    progress: bool,
+    /// The new image, which must not exist; without it the order of the files is printed
+    #[arg(short = 'o', long = "out", value_name = "OUT")]
+    out: Option<PathBuf>,
+    /// Format of the new image: qcow2 (default) or raw
+    #[arg(short = 'O', long, value_name = "FMT", default_value = "qcow2")]
+    out_format: String,
+    /// Take backing files that are not those that their overlays were made on
+    #[arg(long)]
+    any_base: bool,
+    /// human or json
+    #[arg(long, value_name = "FORM", allow_hyphen_values = true)]
+    output: Option<String>,
+    /// The files of the chain, in any order, under any names
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Outcome {
+    let output = Output::parse("chain restore", args.output.as_deref())?;
+    let named = format_named(&args.out_format);
+    let format =
+        named.ok_or_else(|| Failure::new(format!("Invalid format name: '{}'", args.out_format)))?;
+    let options = OpenOptions::new().policy(Policy::new().probe(false));
+    let chain = open(&args.files, &options, args.any_base).map_err(refused)?;
+    match &args.out {
+        None => print_order(&args.files, output)?,
+        Some(out) => flatten(args, chain, out, format)?,
+    }
+    Ok(exit::SUCCESS)
+}
+
+fn refused(error: RestoreError) -> Failure {
+    match error {
+        RestoreError::Open(error) => Failure::new(explain(&error)),
+        RestoreError::Unreadable { .. } => Failure::new(error.to_string()),
+        RestoreError::WrongBase { .. } => {
+            Failure::new(format!("{error}; --any-base takes it all the same"))
+                .with_code(exit::CHAIN_BASE_CHANGED)
+        }
+        error => Failure::new(error.to_string()).with_code(exit::CHAIN_INCOMPLETE),
+    }
+}
+
+fn print_order(files: &[PathBuf], output: Output) -> Result<(), Failure> {
+    let ordered = order(files).map_err(refused)?;
+    let text = match output {
+        Output::Human => ordered.iter().map(|path| format!("{}\n", path.display())).collect(),
+        Output::Json => format!("{}\n", pretty(&json!({ "layers": ordered }))?),
+    };
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Copies what the chain shows into a new image, and takes that back if it does not come to an end.
+fn flatten(args: &Args, chain: Chain, out: &Path, format: Format) -> Result<(), Failure> {
+    let name = out.display();
+    if out.symlink_metadata().is_ok() {
+        return Err(Failure::new(format!("{name}: exists already; name another file")));
+    }
+    let total = chain.virtual_size();
+    let refuse = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
+    create(out, &CreateOptions::new(format, total)).map_err(|error| refuse(&error))?;
+    let copied = copy(args, chain, out, format, total);
+    if copied.is_err() {
+        // It was made here, moments ago.
+        let _ = std::fs::remove_file(out);
+    }
+    copied
+}
+
+fn copy(args: &Args, chain: Chain, out: &Path, format: Format, total: u64) -> Result<(), Failure> {
+    let target = Chain::open(out, &OpenOptions::new().format(format))
+        .map_err(|error| Failure::new(explain(&error)))?;
+    let lines = args.progress && !args.quiet;
+    let progress = std::sync::Mutex::new(Progress::start(args.quiet, lines, CONVERT_STEP, total));
+    let report = |behind: u64| {
+        if let Ok(mut progress) = progress.lock() {
+            progress.set(behind);
+        }
+    };
+    let raw = format == Format::Raw;
+    let how = ConvertOptions { target_is_zero: true, out_of_order: raw, ..Default::default() };
+    let copied = convert(&[chain], &target, &how, &report);
+    if let Ok(progress) = progress.into_inner() {
+        if copied.is_ok() {
+            progress.complete();
+        }
+        progress.end();
+    }
+    copied.map_err(|error| Failure::new(error.to_string()))?;
+    target.close().map_err(|error| Failure::new(explain(&error)))
+}
