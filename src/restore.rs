@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use block_io::{Files, GivenFiles, HostFiles, Storage};
-use chain::{BaseVerdict, Chain, Format, OpenOptions};
+use chain::{BaseFinding, BaseVerdict, Chain, Format, OpenOptions};
 
+use crate::verify::{Content, ContentHash, compare_content};
 use heap::{Heap, Piece};
 
 /// Why a heap of files is no chain.
@@ -74,6 +75,19 @@ pub enum RestoreError {
     Open(chain::Error),
 }
 
+/// How it is made sure that backing files are those that overlays were made on.
+#[derive(Clone, Copy, Default)]
+pub struct Bases<'h> {
+    /// What computes the hashes that overlays record; without it they are not compared.
+    pub content: Option<&'h ContentHash<'h>>,
+}
+
+impl fmt::Debug for Bases<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bases").field("content", &self.content.is_some()).finish()
+    }
+}
+
 /// Orders the files, top first.
 ///
 /// # Errors
@@ -83,28 +97,52 @@ pub fn order(paths: &[PathBuf]) -> Result<Vec<PathBuf>, RestoreError> {
     Ok(ordered.into_iter().map(|piece| piece.path).collect())
 }
 
-/// Orders the files and opens them as the chain they are, whatever their names. With `any_base` backing
-/// files that are not what their overlays were made on are taken all the same.
+/// Orders the files and opens them as the chain they are, whatever their names. Backing files must be
+/// those that their overlays were made on; without [`Bases`] any will do.
 ///
 /// # Errors
 /// They are no complete chain, or it cannot be opened.
 pub fn open(
     paths: &[PathBuf],
     options: &OpenOptions,
-    any_base: bool,
+    bases: Option<Bases<'_>>,
 ) -> Result<Chain, RestoreError> {
     let ordered = Heap::read(paths)?.ordered()?;
     let (top, files) = under_names_of_headers(&ordered)?;
     let format = ordered.first().map_or(Format::Raw, |piece| piece.format);
     let options = options.clone().format(format).read_only(true).files(Arc::new(files));
     let chain = Chain::open(&top, &options).map_err(RestoreError::Open)?;
-    let wrong = chain
-        .base_findings()
-        .find(|finding| finding.verdict.is_change() && finding.verdict != BaseVerdict::Touched);
-    match wrong {
-        Some(finding) if !any_base => Err(RestoreError::WrongBase { finding: finding.to_string() }),
-        _ => Ok(chain),
+    let Some(bases) = bases else { return Ok(chain) };
+    let is_wrong = |finding: &&BaseFinding| {
+        // Files that were copied or unpacked have other times.
+        finding.verdict.is_change() && finding.verdict != BaseVerdict::Touched
+    };
+    if let Some(finding) = chain.base_findings().find(is_wrong) {
+        return Err(RestoreError::WrongBase { finding: finding.to_string() });
     }
+    if let Some(content) = bases.content {
+        compare_contents(&chain, &options, content)?;
+    }
+    Ok(chain)
+}
+
+/// Reads what backing files show of which a hash was recorded.
+fn compare_contents(
+    chain: &Chain,
+    options: &OpenOptions,
+    content: &ContentHash<'_>,
+) -> Result<(), RestoreError> {
+    for (layer, below) in chain.layers().zip(chain.layers().skip(1)) {
+        let finding = match compare_content(layer, Some(below), options, Some(content)) {
+            Content::Different => "shows other bytes than when the overlay was made".to_owned(),
+            Content::Failed(text) => text,
+            Content::NotCompared | Content::NotRecorded | Content::Same => continue,
+        };
+        let (layer, below) = (layer.path().display(), below.path().display());
+        let finding = format!("'{layer}': its backing file '{below}' {finding}");
+        return Err(RestoreError::WrongBase { finding });
+    }
+    Ok(())
 }
 
 /// The files under the names by which the header above means them.

@@ -96,7 +96,8 @@ fn checked(layer: &Layer) -> Result<CheckReport, String> {
     check(&**layer.storage(), CheckOptions::default()).map_err(|error| error.to_string())
 }
 
-fn compare_content(
+/// Compares what the backing file of a layer shows with the hash that the layer has recorded.
+pub(crate) fn compare_content(
     layer: &Layer,
     below: Option<&Layer>,
     options: &OpenOptions,

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use qimg::chain::{Chain, Format, OpenOptions, Policy};
 use qimg::convert::{ConvertOptions, convert};
 use qimg::create::{CreateOptions, create};
-use qimg::restore::{RestoreError, open, order};
+use qimg::restore::{Bases, RestoreError, open, order};
 use serde_json::json;
 
+use super::verify::content_hash;
 use crate::args::image::format_named;
 use crate::args::output::Output;
 use crate::exit;
@@ -53,7 +54,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let format =
         named.ok_or_else(|| Failure::new(format!("Invalid format name: '{}'", args.out_format)))?;
     let options = OpenOptions::new().policy(Policy::new().probe(false));
-    let chain = open(&args.files, &options, args.any_base).map_err(refused)?;
+    let content = Some(&content_hash as &qimg::verify::ContentHash<'_>);
+    let bases = (!args.any_base).then_some(Bases { content });
+    let chain = open(&args.files, &options, bases).map_err(refused)?;
     match &args.out {
         None => print_order(&args.files, output)?,
         Some(out) => flatten(args, chain, out, format)?,
