@@ -90,7 +90,11 @@ fn what_no_table_maps_is_untouched() {
     // A table maps 32 KiB.
     let image = Kind::standard(64 << 20, 9).open(&Kind::standard(64 << 20, 9).memory(), None);
     assert_eq!(image.untouched_bytes(100, 1000), 1000);
-    assert_eq!(image.untouched_bytes(100, u64::MAX), 64 * 32768 - 100, "for so many tables at once");
+    assert_eq!(
+        image.untouched_bytes(100, u64::MAX),
+        64 * 32768 - 100,
+        "for so many tables at once"
+    );
     image.write_at(3 << 15, &[1]).unwrap();
     assert_eq!(image.untouched_bytes(100, u64::MAX), 3 * 32768 - 100);
     assert_eq!(image.untouched_bytes(3 << 15, 9), 0);
