@@ -121,7 +121,7 @@ pub fn open(
         return Err(RestoreError::WrongBase { finding: finding.to_string() });
     }
     if let Some(content) = bases.content {
-        compare_contents(&chain, &options, content)?;
+        compare_contents(&chain, &ordered, &options, content)?;
     }
     Ok(chain)
 }
@@ -129,16 +129,18 @@ pub fn open(
 /// Reads what backing files show of which a hash was recorded.
 fn compare_contents(
     chain: &Chain,
+    ordered: &[Piece],
     options: &OpenOptions,
     content: &ContentHash<'_>,
 ) -> Result<(), RestoreError> {
-    for (layer, below) in chain.layers().zip(chain.layers().skip(1)) {
+    let layers = chain.layers().zip(chain.layers().skip(1));
+    for ((layer, below), pair) in layers.zip(ordered.windows(2)) {
         let finding = match compare_content(layer, Some(below), options, Some(content)) {
             Content::Different => "shows other bytes than when the overlay was made".to_owned(),
             Content::Failed(text) => text,
             Content::NotCompared | Content::NotRecorded | Content::Same => continue,
         };
-        let (layer, below) = (layer.path().display(), below.path().display());
+        let (layer, below) = (pair[0].path.display(), pair[1].path.display());
         let finding = format!("'{layer}': its backing file '{below}' {finding}");
         return Err(RestoreError::WrongBase { finding });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cow_engine::{Compressor, Image, ZeroMode};
+use cow_engine::{Compressor, Image, RunKind, ZeroMode};
 
 use crate::error::{Error, Result};
 use crate::layer::{Answer, Disk, Layer};
@@ -244,10 +244,21 @@ impl Chain {
     /// The range lies outside the disk, a layer is damaged, or the host failed.
     pub fn status_at(&self, offset: u64, len: u64) -> Result<Status> {
         self.check_range(offset, len)?;
-        let top = self.top();
-        match top.answer(offset, len)? {
+        match self.top().answer(offset, self.reach(offset, len)?)? {
             Answer::Here(status) => Ok(status.at_most(len)),
             Answer::Below { len, reserved } => self.lower.status_at(offset, len, reserved),
+        }
+    }
+
+    /// How far to ask the top at once: where it does not own the first byte, no further than what lies
+    /// below says the same. Else every small piece below would make it look through all of its tables.
+    fn reach(&self, offset: u64, len: u64) -> Result<u64> {
+        let top = self.top();
+        let Some(image) = top.image() else { return Ok(len) };
+        let first = image.first_run(offset, len.min(1)).map_err(|e| top.image_error(e))?;
+        match first.map(|run| run.kind) {
+            Some(RunKind::Below { .. }) => Ok(self.lower.reach(offset, len)),
+            _ => Ok(len),
         }
     }
 

@@ -75,7 +75,8 @@ impl Layer {
         }
     }
 
-    /// The header, if the layer is qcow2.
+    /// The header, if the layer is qcow2. That of a lower layer is not for writing back: it may lack what
+    /// cluster 0 holds behind all that the format knows of.
     #[must_use]
     pub fn header(&self) -> Option<&Header> {
         self.image().map(Image::header)

@@ -60,6 +60,17 @@ impl LowerLayers {
         Ok(())
     }
 
+    /// For how many of `len` bytes at `offset` one layer answers in one way, as far as the index knows.
+    pub(crate) fn reach(&self, offset: u64, len: u64) -> u64 {
+        let inside = self.virtual_size().saturating_sub(offset).min(len);
+        match &self.index {
+            Some(index) if inside > 0 => {
+                index.survey(&self.layers, offset, inside).map_or(len, |place| place.len())
+            }
+            _ => len,
+        }
+    }
+
     /// What is known about up to `len` bytes at `offset`; depths count from the layer above all
     /// of these, which is the top. The top keeps host space `reserved` for what it does not own.
     pub(crate) fn status_at(&self, offset: u64, len: u64, reserved: Option<u64>) -> Result<Status> {

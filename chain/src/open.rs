@@ -129,9 +129,17 @@ impl Found {
         Self { path, storage, format, header: None, data_file: None }
     }
 
+    /// All of the header: it may be written back.
     fn read_header(&mut self) -> Result<()> {
+        self.read_header_by(cow_engine::read_header)
+    }
+
+    fn read_header_by(
+        &mut self,
+        read: fn(&dyn Storage) -> cow_engine::Result<Header>,
+    ) -> Result<()> {
         if self.format == Format::Qcow2 {
-            let header = cow_engine::read_header(&*self.storage)
+            let header = read(&*self.storage)
                 .map_err(|source| Error::Image { layer: self.path.clone(), source })?;
             self.header = Some(header);
         }
@@ -220,7 +228,7 @@ fn open_lower(top: &Found, options: &OpenOptions) -> Result<Vec<Found>> {
         }
         // After the search for loops: on its own top the lock would only say "in use".
         lock_backing(&found, &above.path, options)?;
-        found.read_header()?;
+        found.read_header_by(cow_engine::read_header_for_reading)?;
         let wanted = Wanted { given: None, writable: false };
         found.data_file = data_file::open(&found, wanted, options)?;
         lower.push(found);

@@ -58,7 +58,7 @@ pub use error::{Area, Class, DecompressFault, Error, Feature, Purpose, Result};
 pub use explain::{EntryBits, Explanation};
 pub use flush::{FlushPlan, FlushStage, MetadataKind, MetadataWrite};
 pub use image::Image;
-pub use open::{check_supported, read_header};
+pub use open::{check_supported, read_header, read_header_for_reading};
 pub use options::{
     BackingReference, CreateOptions, DataFileReference, L2_CACHE_BYTES_DEFAULT, OpenOptions,
     REFCOUNT_CACHE_BYTES_DEFAULT,

@@ -129,6 +129,20 @@ pub fn read_header(storage: &dyn Storage) -> Result<Header> {
     Ok(Header::decode(&cluster)?)
 }
 
+/// Reads and checks the header of an image that is only read. What cluster 0 holds behind all that the
+/// format knows of may be left out: most of a deep chain would be spent on zeros.
+///
+/// # Errors
+/// As for [`read_header`].
+pub fn read_header_for_reading(storage: &dyn Storage) -> Result<Header> {
+    let mut start = [0; 4096];
+    let found = storage.read_at(0, &mut start).map_err(Error::storage(Purpose::Header))?;
+    match start.get(..found).and_then(Header::decode_start) {
+        Some(header) => Ok(header),
+        None => read_header(storage),
+    }
+}
+
 /// Refuses by name what this engine cannot serve, whatever else the image holds. That an image for
 /// writing was not closed cleanly is left to [`Image::open`]: a repair may come in between.
 ///

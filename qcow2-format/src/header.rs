@@ -148,15 +148,21 @@ impl Header {
         decode::peek_cluster_bits(bytes)
     }
 
-    /// Bytes of cluster 0 up to the end of the backing file's name, with which all that
-    /// [`Header::decode`] understands ends; `None` without such a name, when the extensions may go on
-    /// to the end of the cluster, and where the first 20 bytes are not all there.
+    /// Decodes a header from the first bytes of the file, where they are enough: all that the format
+    /// knows of ends with the name of a backing file. `None` where more of cluster 0 must be seen, or
+    /// where [`Header::decode`] has something to say.
+    ///
+    /// What lies behind `bytes` is not kept: not for a header that is written back.
     #[must_use]
-    pub fn peek_name_end(bytes: &[u8]) -> Option<u64> {
+    pub fn decode_start(bytes: &[u8]) -> Option<Self> {
         let (offset, size) = (bytes.get(8..16)?, bytes.get(16..20)?);
         let offset = u64::from_be_bytes(offset.try_into().ok()?);
         let size = u32::from_be_bytes(size.try_into().ok()?);
-        offset.checked_add(u64::from(size)).filter(|_| offset != 0)
+        let end = offset.checked_add(u64::from(size)).filter(|_| offset != 0)?;
+        if end > bytes.len() as u64 {
+            return None;
+        }
+        Self::decode(bytes).ok()
     }
 
     /// Decodes cluster 0.

@@ -137,11 +137,10 @@ pub(super) fn read(storage: &dyn Storage, file_length: u64) -> Result<Qcow2Info,
 /// can be told: most of a chain would be spent on zeros.
 fn read_header(storage: &dyn Storage) -> Result<Header, InfoError> {
     let head = read_at_most(storage, 0, HEADER_BYTES)?;
-    let cluster_bits = Header::peek_cluster_bits(&head)?;
-    let is_enough = Header::peek_name_end(&head).is_some_and(|end| end <= head.len() as u64);
-    if is_enough && let Ok(header) = Header::decode(&head) {
+    if let Some(header) = Header::decode_start(&head) {
         return Ok(header);
     }
+    let cluster_bits = Header::peek_cluster_bits(&head)?;
     Ok(Header::decode(&read_at_most(storage, 0, 1 << cluster_bits.get())?)?)
 }
 

@@ -10,7 +10,7 @@ use qcow2_format::{ClusterBits, CompressionType, Version};
 use testkit::{Pattern, Rng};
 
 use super::page::Page;
-use super::place::{Owner, Place};
+use super::place::{Owner, Place, What};
 use super::shelf::Shelf;
 use crate::layer::{Disk, Layer};
 use crate::lower::LowerLayers;
@@ -218,24 +218,46 @@ fn image_l1(storage: &MemoryStorage) -> u64 {
     u64::from_be_bytes(entry) & 0x00ff_ffff_ffff_fe00
 }
 
+fn empty(size: u64) -> Arc<Layer> {
+    let storage = Arc::new(MemoryStorage::new());
+    let mut options = CreateOptions::new(size);
+    options.backing = Some(BackingReference { name: "below".into(), format: None });
+    cow_engine::create(&*storage, &options).unwrap();
+    open(&storage)
+}
+
 #[test]
 fn large_disks_with_nothing_in_them_take_no_memory() {
-    let empty = || {
-        let storage = Arc::new(MemoryStorage::new());
-        let mut options = CreateOptions::new(1 << 40);
-        options.backing = Some(BackingReference { name: "below".into(), format: None });
-        cow_engine::create(&*storage, &options).unwrap();
-        open(&storage)
-    };
-    let lower = LowerLayers::new(vec![empty(), empty()], 1 << 20);
-    let (mut at, mut questions) = (0, 0);
-    while at < 1 << 40 {
-        let status = lower.status_at(at, (1 << 40) - at, None).unwrap();
-        assert_eq!((status.depth, status.present, status.zero), (2, false, true));
-        (at, questions) = (at + status.len, questions + 1);
+    for (below, depth) in [(1 << 40, 2), (1 << 20, 1)] {
+        let lower = LowerLayers::new(vec![empty(1 << 40), empty(below)], 1 << 20);
+        let (mut at, mut questions) = (1 << 20, 0);
+        while at < 1 << 40 {
+            let status = lower.status_at(at, (1 << 40) - at, None).unwrap();
+            assert_eq!((status.depth, status.present, status.zero), (depth, false, true));
+            (at, questions) = (at + status.len, questions + 1);
+        }
+        assert!(questions < 100, "{questions} questions");
+        assert_eq!(lower.index_bytes(), 0);
     }
-    assert!(questions < 100, "{questions} questions");
-    assert_eq!(lower.index_bytes(), 0);
+}
+
+/// Subclusters that are not there, in host clusters that are: neighbours in the disk, not in the file.
+#[test]
+fn reserved_places_are_joined_only_where_the_file_goes_on() {
+    let storage = Arc::new(MemoryStorage::new());
+    let mut options = CreateOptions::new(SIZE);
+    options.extended_l2 = true;
+    options.backing = Some(BackingReference { name: "below".into(), format: None });
+    cow_engine::create(&*storage, &options).unwrap();
+    let image = Image::open(Arc::clone(&storage) as Arc<dyn Storage>, OpenOptions::new()).unwrap();
+    for cluster in [2, 1, 3, 4, 0] {
+        image.write_at((cluster << 16) + 32768, &[1; 2048]).unwrap();
+    }
+    image.close().unwrap();
+    let lower = LowerLayers::new(vec![empty(SIZE), open(&storage)], 1 << 20);
+    let walked = whole(|at, len| walk::status_at(lower.layers(), at, len, None).unwrap());
+    assert_eq!(whole(|at, len| lower.status_at(at, len, None).unwrap()), walked);
+    assert!(walked.iter().any(|(_, run)| !run.present && run.host_offset.is_some()));
 }
 
 #[test]
@@ -284,4 +306,7 @@ fn places_that_continue_each_other_are_one_run() {
     let page = Page::new(100, &[nobody(100, 5, 3), nobody(105, 7, 3), nobody(112, 1, 2)]);
     assert_eq!(page.find(104), Some(nobody(104, 8, 3)));
     assert_eq!(page.find(112), Some(nobody(112, 1, 2)));
+    // The same blob for two clusters is damage, and still two clusters.
+    let blob = Owner { what: What::Compressed, layer: 0, word: 1 << 62 };
+    assert!(!blob.continues(65536, blob));
 }

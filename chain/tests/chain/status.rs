@@ -5,7 +5,7 @@ use std::path::Path;
 use chain::{Chain, Format, OpenOptions, Status};
 use testkit::{Folder, Pattern, Qemu, Rng};
 
-use crate::images::{Built, Shape, random_chain};
+use crate::images::{Built, Shape, random_chain, read_all};
 use crate::operation::Operation;
 
 /// Everything that is known, run after run.
@@ -181,6 +181,44 @@ fn preallocated_images_have_data_in_holes() {
         let options = OpenOptions::new().format(Format::Qcow2).read_only(true);
         let chain = Chain::open(&path, &options).unwrap();
         assert_equal(&ours(&chain), &mapped("qcow2", &path));
+    }
+}
+
+/// The same below two overlays, where the index remembers the place and the host is still asked.
+#[test]
+fn preallocated_images_below_others_have_data_in_holes() {
+    let folder = Folder::new();
+    let names = ["base.qcow2", "middle.qcow2", "top.qcow2"].map(|name| folder.path(name));
+    let [base, middle, top] = names.each_ref().map(|path| path.to_str().unwrap());
+    let options = "preallocation=metadata,cluster_size=4k";
+    Qemu::img(["create", "-f", "qcow2", "-o", options, base, "9M"]).success();
+    Qemu::io(["-f", "qcow2", "-c", "write 100k 10k", "-c", "write 2M 1M", base]).success();
+    for (name, below) in [(middle, base), (top, middle)] {
+        Qemu::img(["create", "-f", "qcow2", "-b", below, "-F", "qcow2", name]).success();
+        Qemu::io(["-f", "qcow2", "-c", "write 300k 70k", name]).success();
+    }
+    let options = OpenOptions::new().format(Format::Qcow2).read_only(true);
+    let chain = Chain::open(Path::new(top), &options).unwrap();
+    // The second time from memory.
+    for _ in 0..2 {
+        assert_equal(&ours(&chain), &mapped("qcow2", Path::new(top)));
+    }
+    assert!((1..10_000).contains(&chain.index_bytes()), "{} bytes", chain.index_bytes());
+}
+
+/// CH-5, with real files: holes of raw bases, images of the real tools.
+#[test]
+fn with_the_index_and_without_it_all_is_the_same() {
+    let mut rng = Rng::announced(0xc4a1_000a);
+    for _ in 0..6 {
+        let built = random_chain(&mut rng);
+        let (path, format) = built.layers.last().unwrap();
+        let options = OpenOptions::new().format(*format).read_only(true);
+        let indexed = Chain::open(path, &options).unwrap();
+        let walked = Chain::open(path, &options.chain_index_bytes(0)).unwrap();
+        assert_equal(&ours(&indexed), &ours(&walked));
+        assert!(read_all(&indexed) == read_all(&walked));
+        assert_eq!(walked.index_bytes(), 0);
     }
 }
 

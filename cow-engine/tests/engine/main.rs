@@ -35,6 +35,7 @@ mod sparse;
 mod stress;
 mod subcluster_plans;
 mod subcluster_traps;
+mod survey;
 mod test_backing;
 mod traps;
 mod write_plans;

@@ -16,13 +16,13 @@ pub(super) struct Inside {
     pub(super) memory: Vec<Memory>,
 }
 
-/// Median seconds of a random read of 4 KiB.
-#[derive(Clone, Copy, Debug)]
+/// Seconds of a random read of 4 KiB, round by round.
+#[derive(Clone, Debug)]
 pub(super) struct Reads {
     pub(super) depth: u64,
-    pub(super) index: f64,
+    pub(super) index: Vec<f64>,
     /// Every layer asked, every time.
-    pub(super) walk: f64,
+    pub(super) walk: Vec<f64>,
 }
 
 /// Peak memory of a process, in bytes.
@@ -49,7 +49,7 @@ pub(super) fn measure(folder: &Path) -> Outcome<Inside> {
 fn read(text: &str) -> Option<Inside> {
     let numbers: Value = serde_json::from_str(text).ok()?;
     let reads = |row: &Value| {
-        let (index, walk) = (median(&row["index"])?, median(&row["walk"])?);
+        let (index, walk) = (rounds(&row["index"])?, rounds(&row["walk"])?);
         Some(Reads { depth: row["depth"].as_u64()?, index, walk })
     };
     let memory = |row: &Value| {
@@ -61,8 +61,13 @@ fn read(text: &str) -> Option<Inside> {
     Some(Inside { numbers, reads, memory })
 }
 
-fn median(rounds: &Value) -> Option<f64> {
-    let mut rounds: Vec<f64> = rounds.as_array()?.iter().filter_map(Value::as_f64).collect();
+fn rounds(rounds: &Value) -> Option<Vec<f64>> {
+    rounds.as_array()?.iter().map(Value::as_f64).collect()
+}
+
+/// The number in the middle; nothing without rounds.
+pub(super) fn median(rounds: &[f64]) -> Option<f64> {
+    let mut rounds = rounds.to_vec();
     rounds.sort_by(f64::total_cmp);
     rounds.get(rounds.len() / 2).copied()
 }
@@ -72,7 +77,8 @@ pub(super) fn table(inside: &Inside) -> String {
     let mut text = String::from("random read of 4 KiB, in process, microseconds\n");
     text.push_str("depth      index  every layer asked\n");
     for reads in &inside.reads {
-        let (index, walk) = (reads.index * 1e6, reads.walk * 1e6);
+        let micros = |rounds: &[f64]| median(rounds).unwrap_or(0.0) * 1e6;
+        let (index, walk) = (micros(&reads.index), micros(&reads.walk));
         text.push_str(&format!("{:<6}  {index:>8.2}  {walk:>17.2}\n", reads.depth));
     }
     text.push_str("\npeak memory of a process, KiB\ndepth        all      index\n");

@@ -9,7 +9,7 @@ use super::super::run::{self, Run};
 use crate::failure::{Failure, Outcome};
 
 /// Reads in one list; the first is of what the rows that only open read, too.
-pub(super) const READS: u64 = 2000;
+pub(super) const READS: u64 = 5000;
 
 /// Bytes of the disk that hold data.
 const DATA: u64 = 256 << 20;
