@@ -24,7 +24,7 @@ pub struct ViewOptions {
 
 impl Default for ViewOptions {
     fn default() -> Self {
-        Self { cells: 1536, check: true }
+        Self { cells: 2048, check: true }
     }
 }
 

@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    audit, chain, check, compare, convert, create, demo, explain, hash, info, map, resize,
+    audit, chain, check, compare, convert, create, demo, explain, hash, info, map, resize, view,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -62,6 +62,8 @@ pub enum Verb {
     Explain(explain::Args),
     /// Look at a chain of images
     Chain(chain::Args),
+    /// Show a chain on one page: who owns what
+    View(view::Args),
     /// Build a chain over a real file system, write through it, prove the contents
     Demo(demo::Args),
     /// A verb this program does not know, or does not know yet.

@@ -12,6 +12,7 @@ pub mod hash;
 pub mod info;
 pub mod map;
 pub mod resize;
+pub mod view;
 
 use std::ffi::{OsStr, OsString};
 
