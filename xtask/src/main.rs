@@ -21,6 +21,7 @@ mod package;
 mod soak;
 mod test;
 mod tidy;
+mod view_shot;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,11 @@ const TASKS: &[Task] = &[
         name: "bench",
         run: bench::run,
         sentence: "ours beside the reference: `NAME [CASE...]`; alone it lists the benches",
+    },
+    Task {
+        name: "view-shot",
+        run: view_shot::run,
+        sentence: "a page of `qimg view` in a browser: sound, and drawn for the README",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },
