@@ -60,11 +60,12 @@ pub(super) fn card(depth: usize, layer: &LayerView, name: &str) -> String {
 /// The disk of the layer from end to end: what is seen, what is hidden, what it says are zeros.
 fn bar(layer: &LayerView) -> String {
     let size = layer.info.virtual_size.max(1);
-    let seen = layer.stored - layer.hidden.min(layer.stored);
+    // What is stored and neither seen as data nor hidden lies in holes of the file.
+    let holes = layer.stored.saturating_sub(layer.visible_data.saturating_add(layer.hidden));
     let parts = [
-        ("seen", seen, "seen by a guest"),
+        ("seen", layer.visible_data, "data that a guest sees"),
         ("under", layer.hidden, "hidden"),
-        ("zeros", layer.zero, "zeros"),
+        ("zeros", layer.zero.saturating_add(holes), "zeros"),
     ];
     let mut text = String::from("<div class=\"bar\">");
     for (class, bytes, words) in parts.into_iter().filter(|(_, bytes, _)| *bytes > 0) {
