@@ -24,7 +24,7 @@ pub struct ViewOptions {
 
 impl Default for ViewOptions {
     fn default() -> Self {
-        Self { cells: 1536, check: true }
+        Self { cells: 2048, check: true }
     }
 }
 
@@ -51,7 +51,7 @@ pub struct View {
 /// let path = folder.path().join("disk.qcow2");
 /// create(&path, &CreateOptions::new(Format::Qcow2, 1 << 20))?;
 /// let chain = Chain::open(&path, &OpenOptions::new().format(Format::Qcow2))?;
-/// chain.write_at(0, &[1; 1000])?;
+/// chain.write_at(0, &[1; 65536])?;
 /// chain.flush()?;
 /// let view = view(&chain, ViewOptions::default())?;
 /// assert_eq!(view.layers[0].visible_data, 65536);

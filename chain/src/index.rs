@@ -4,7 +4,7 @@
 //! once stays true. Guest space is cut into pages; one is built when it is first asked for, and a
 //! lookup in it is a binary search, however deep the chain is. An index is made for one set of layers
 //! and goes with it: whoever puts another layer there makes another set, with an index of its own, so
-//! that nothing old is left (CH-5).
+//! that nothing old is left (CH-6).
 
 mod build;
 mod page;

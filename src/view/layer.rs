@@ -17,11 +17,11 @@ use crate::map::map;
 pub struct LayerView {
     /// What the file is: sizes, format, header, snapshots, bitmaps.
     pub info: Info,
-    /// Data that a guest sees.
+    /// Data that a guest sees. Clusters in holes of the host's file are zeros, though stored.
     pub visible_data: u64,
     /// Zeros that a guest sees because this layer says so.
     pub visible_zero: u64,
-    /// Data that the layer keeps, seen or not.
+    /// What the layer keeps clusters for, seen or not.
     pub stored: u64,
     /// What of it lies under layers above, or behind the end of the disk: no guest sees it.
     pub hidden: u64,

@@ -28,7 +28,7 @@ pub struct Cell {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GuestMap {
-    /// Bytes of each cell, at least 512; the last one may be shorter.
+    /// Bytes of each cell, a power of two, at least 512; the last one may be shorter.
     pub cell_bytes: u64,
     /// The cells, in the order of the disk.
     pub cells: Vec<Cell>,
@@ -45,8 +45,7 @@ impl GuestMap {
     /// Walks over the whole disk once.
     pub(super) fn of(chain: &Chain, cells: u64) -> Result<Self, ViewError> {
         let size = chain.virtual_size();
-        let cell_bytes = size.div_ceil(cells.max(1)).next_multiple_of(SECTOR_BYTES);
-        let cell_bytes = cell_bytes.max(SECTOR_BYTES);
+        let cell_bytes = size.div_ceil(cells.max(1)).next_power_of_two().max(SECTOR_BYTES);
         let count = usize::try_from(size.div_ceil(cell_bytes)).unwrap_or(usize::MAX);
         let cells = vec![Cell::default(); count];
         let mut guest = Self { cell_bytes, cells, zero: 0, unowned: 0 };

@@ -18,13 +18,13 @@ use clap::{Parser, Subcommand};
 
 use crate::verb::{
     audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map, measure,
-    rebase, resize,
+    rebase, resize, view,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
-/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `chain show` and `demo`
-/// have no counterpart there.
+/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `hash`, `audit`,
+/// `view`, `chain show` and `demo` have no counterpart there.
 #[derive(Debug, Parser)]
 #[command(
     name = "qimg",
@@ -71,6 +71,8 @@ pub enum Verb {
     Explain(explain::Args),
     /// Look at a chain of images, and operate on it
     Chain(chain::Args),
+    /// Show a chain on one page: who owns what
+    View(view::Args),
     /// Build a chain over a real file system, write through it, prove the contents
     Demo(demo::Args),
     /// A verb this program does not know, or does not know yet.

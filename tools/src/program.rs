@@ -95,6 +95,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Audit(args) => verb::audit::run(&args),
         Verb::Explain(args) => verb::explain::run(&args),
         Verb::Chain(args) => verb::chain::run(&args),
+        Verb::View(args) => verb::view::run(&args),
         Verb::Demo(args) => verb::demo::run(&args),
         Verb::Other(words) => Err(unknown_verb(&words)),
     }

@@ -16,6 +16,7 @@ pub mod measure;
 mod operation;
 pub mod rebase;
 pub mod resize;
+pub mod view;
 
 use std::ffi::{OsStr, OsString};
 

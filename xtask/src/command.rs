@@ -49,6 +49,16 @@ pub(crate) fn output_of(command: &mut Command) -> Outcome<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Like [`output_of`], for programs that talk to themselves: their errors are not shown.
+pub(crate) fn quiet_output_of(command: &mut Command) -> Outcome<String> {
+    let output =
+        command.stderr(Stdio::null()).output().map_err(|source| not_started(command, source))?;
+    if !output.status.success() {
+        return Err(Failure::Command { line: line_of(command), code: output.status.code() });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// Whether a program can be started and ends well with these arguments; silent.
 pub(crate) fn answers(command: &mut Command) -> bool {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

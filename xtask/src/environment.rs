@@ -21,6 +21,9 @@ const NEEDS: &[Need] = &[
     Need { program: "e2fsck", probe: "-V", package: "e2fsprogs" },
 ];
 
+/// What draws pages; only `view-shot` needs it.
+const BROWSER: &[Need] = &[Need { program: "chromium", probe: "--version", package: "chromium" }];
+
 /// Oldest major version of QEMU whose texts the tests compare with. Debian 12 has an older one;
 /// its backports have this.
 const QEMU_MAJOR_MIN: u32 = 10;
@@ -28,25 +31,36 @@ const QEMU_MAJOR_MIN: u32 = 10;
 /// Makes sure that every program is there. Root on Debian gets them installed and is told so;
 /// everybody else learns what is missing. Tests never pass by being skipped.
 pub(crate) fn ensure() -> Outcome {
-    let may_install = Path::new("/etc/debian_version").exists() && is_root()?;
-    let absent = absent();
-    if !absent.is_empty() {
-        let packages = packages_of(&absent);
-        if !may_install {
-            return Err(missing(&absent, &packages));
-        }
-        println!("installing {} (needed by the tests)", packages.join(" "));
-        run(Command::new("apt-get").args(["update", "-qq"]))?;
-        install(&packages, None)?;
-        let still = self::absent();
-        if !still.is_empty() {
-            return Err(missing(&still, &packages));
-        }
-    }
-    if qemu_major()? < QEMU_MAJOR_MIN && may_install {
+    provide(NEEDS)?;
+    if qemu_major()? < QEMU_MAJOR_MIN && may_install()? {
         install_from_backports()?;
     }
     report_version()
+}
+
+/// Makes sure that there is a browser, in the same way.
+pub(crate) fn ensure_browser() -> Outcome {
+    provide(BROWSER)
+}
+
+fn may_install() -> Outcome<bool> {
+    Ok(Path::new("/etc/debian_version").exists() && is_root()?)
+}
+
+fn provide(needs: &'static [Need]) -> Outcome {
+    let absent = absent(needs);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let packages = packages_of(&absent);
+    if !may_install()? {
+        return Err(missing(&absent, &packages));
+    }
+    println!("installing {} (needed by this task)", packages.join(" "));
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    install(&packages, None)?;
+    let still = self::absent(needs);
+    if still.is_empty() { Ok(()) } else { Err(missing(&still, &packages)) }
 }
 
 fn install(packages: &[&str], suite: Option<&str>) -> Outcome {
@@ -108,8 +122,8 @@ fn major(text: &str) -> Option<u32> {
     rest.split('.').next()?.parse().ok()
 }
 
-fn absent() -> Vec<&'static Need> {
-    NEEDS.iter().filter(|need| !answers(program(need.program).arg(need.probe))).collect()
+fn absent(needs: &'static [Need]) -> Vec<&'static Need> {
+    needs.iter().filter(|need| !answers(program(need.program).arg(need.probe))).collect()
 }
 
 /// The file system tools live in `/usr/sbin`, which is not on every user's path.
@@ -139,7 +153,7 @@ fn is_root() -> Outcome<bool> {
 fn missing(absent: &[&Need], packages: &[&str]) -> Failure {
     let names: Vec<&str> = absent.iter().map(|need| need.program).collect();
     let hint = format!(
-        "on Debian: apt-get install {}; elsewhere: the packages of QEMU's tools and e2fsprogs",
+        "on Debian: apt-get install {}; elsewhere: the packages that have these programs",
         packages.join(" ")
     );
     Failure::Missing { what: names.join(", "), hint }

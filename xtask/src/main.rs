@@ -22,6 +22,7 @@ mod package;
 mod soak;
 mod test;
 mod tidy;
+mod view_shot;
 
 use std::process::ExitCode;
 
@@ -59,6 +60,11 @@ const TASKS: &[Task] = &[
         name: "iotests",
         run: iotests::run,
         sentence: "QEMU's own tests on our programs: `--runner PATH`, then its words",
+    },
+    Task {
+        name: "view-shot",
+        run: view_shot::run,
+        sentence: "a page of `qimg view` in a browser: sound, and drawn for the README",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },

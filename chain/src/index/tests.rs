@@ -1,4 +1,4 @@
-//! CH-5: the index beside the walk, on layers of all kinds, by several threads and with hardly any
+//! CH-6: the index beside the walk, on layers of all kinds, by several threads and with hardly any
 //! memory.
 
 use std::path::PathBuf;

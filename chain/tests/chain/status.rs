@@ -206,7 +206,7 @@ fn preallocated_images_below_others_have_data_in_holes() {
     assert!((1..10_000).contains(&chain.index_bytes()), "{} bytes", chain.index_bytes());
 }
 
-/// CH-5, with real files: holes of raw bases, images of the real tools.
+/// CH-6, with real files: holes of raw bases, images of the real tools.
 #[test]
 fn with_the_index_and_without_it_all_is_the_same() {
     let mut rng = Rng::announced(0xc4a1_000a);

@@ -4,6 +4,7 @@
 
 mod audit;
 mod hash;
+mod view;
 
 use std::path::Path;
 
