@@ -7,6 +7,7 @@ mod ci;
 mod clippy;
 mod command;
 mod crash;
+mod dist;
 mod docs;
 mod doctest;
 mod environment;
@@ -53,6 +54,11 @@ const TASKS: &[Task] = &[
         name: "bench",
         run: bench::run,
         sentence: "ours beside the reference: `NAME [CASE...]`; alone it lists the benches",
+    },
+    Task {
+        name: "dist",
+        run: dist::run_task,
+        sentence: "what users get, made and tried: programs, static ones, pages, a Debian package",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },
