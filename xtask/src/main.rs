@@ -7,6 +7,7 @@ mod ci;
 mod clippy;
 mod command;
 mod crash;
+mod dist;
 mod docs;
 mod doctest;
 mod environment;
@@ -65,6 +66,11 @@ const TASKS: &[Task] = &[
         name: "view-shot",
         run: view_shot::run,
         sentence: "a page of `qimg view` in a browser: sound, and drawn for the README",
+    },
+    Task {
+        name: "dist",
+        run: dist::run_task,
+        sentence: "what users get, made and tried: programs, static ones, pages, a Debian package",
     },
     Task { name: "ci", run: ci::run, sentence: "everything below, in order; tests last" },
     Task { name: "fmt", run: fmt::run, sentence: "rustfmt agrees with every file" },

@@ -71,6 +71,13 @@ pub(super) const CRATES: &[Crate] = &[
         house: &["qimg"],
         outside: &["clap", "indicatif", "serde", "serde_json", "signal-hook", "tempfile", "toml"],
     },
+    // What is written about the programs, from their own help: nothing of it goes into them.
+    Crate {
+        package: "qimg-pages",
+        published: false,
+        house: &["qimg-tools", "testkit"],
+        outside: &["clap", "clap_complete", "clap_mangen"],
+    },
     Crate {
         package: "testkit",
         published: false,
