@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod amend;
 pub mod check;
 pub mod compare;
 pub mod convert;
@@ -10,6 +11,7 @@ pub mod info;
 pub mod map;
 pub mod measure;
 pub mod probe;
+mod refcount_layout;
 mod zeros;
 
 pub use block_io as io;

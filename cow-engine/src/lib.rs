@@ -23,6 +23,7 @@ mod create;
 mod data_file;
 mod discard;
 mod error;
+mod expand_zeroes;
 mod explain;
 mod flush;
 mod image;

@@ -17,7 +17,7 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    chain, check, compare, convert, create, demo, explain, info, map, measure, resize,
+    amend, chain, check, compare, convert, create, demo, explain, info, map, measure, resize,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -54,6 +54,8 @@ pub enum Verb {
     Convert(convert::Args),
     /// Give the disk of an image another size
     Resize(resize::Args),
+    /// Change the options of an existing image
+    Amend(amend::Args),
     /// Say how large a file a new image needs
     Measure(measure::Args),
     /// Compare what two images show

@@ -1,5 +1,6 @@
 //! The verbs of `qimg`, one file each.
 
+pub mod amend;
 pub mod chain;
 pub mod check;
 pub mod compare;

@@ -27,6 +27,8 @@ enum Shown {
 
 /// Percent a conversion moves before it prints again.
 pub const CONVERT_STEP: f64 = 1.0;
+/// Percent an amendment moves before it prints again.
+pub const AMEND_STEP: f64 = 1.0;
 /// Percent a comparison moves before it prints again.
 pub const COMPARE_STEP: f64 = 2.0;
 
