@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod amend;
 pub mod audit;
 pub mod check;
 pub mod compare;
@@ -13,6 +14,7 @@ pub mod info;
 pub mod map;
 pub mod measure;
 pub mod probe;
+mod refcount_layout;
 pub mod restore;
 pub mod verify;
 pub mod view;

@@ -25,6 +25,7 @@ mod data_file;
 mod discard;
 mod empty;
 mod error;
+mod expand_zeroes;
 mod explain;
 mod flush;
 mod image;

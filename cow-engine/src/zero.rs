@@ -174,7 +174,7 @@ impl Image {
             && (tail == 0 || self.below_is_zero(GuestOffset::new(touched.end), tail)?))
     }
 
-    fn write_zero_bytes(&self, start: u64, end: u64) -> Result<()> {
+    pub(crate) fn write_zero_bytes(&self, start: u64, end: u64) -> Result<()> {
         let zeros = vec![0; ZERO_BYTES.min((end - start) as usize)];
         let mut at = start;
         while at < end {

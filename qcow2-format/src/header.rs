@@ -12,6 +12,7 @@ use crate::limit::SECTOR_BYTES;
 use crate::luks::LuksPointer;
 use crate::unit::HostOffset;
 
+mod amend;
 mod areas;
 mod builder;
 mod decode;

@@ -17,8 +17,8 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map, measure,
-    rebase, resize, view,
+    amend, audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map,
+    measure, rebase, resize, view,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -59,6 +59,8 @@ pub enum Verb {
     Commit(commit::Args),
     /// Put an overlay on another backing file
     Rebase(rebase::Args),
+    /// Change the options of an existing image
+    Amend(amend::Args),
     /// Say how large a file a new image needs
     Measure(measure::Args),
     /// Compare what two images show

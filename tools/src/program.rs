@@ -13,7 +13,7 @@ use crate::failure::{Failure, Outcome};
 use crate::verb;
 
 /// Verbs of qemu-img that this program will learn.
-const LATER: [&str; 5] = ["snapshot", "bench", "dd", "amend", "bitmap"];
+const LATER: [&str; 4] = ["snapshot", "bench", "dd", "bitmap"];
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
@@ -86,6 +86,7 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Check(args) => verb::check::run(&args),
         Verb::Map(args) => verb::map::run(&args),
         Verb::Convert(args) => verb::convert::run(&args),
+        Verb::Amend(args) => verb::amend::run(&args),
         Verb::Measure(args) => verb::measure::run(&args),
         Verb::Resize(args) => verb::resize::run(&args),
         Verb::Commit(args) => verb::commit::run(&args),

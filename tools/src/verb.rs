@@ -1,5 +1,6 @@
 //! The verbs of `qimg`, one file each.
 
+pub mod amend;
 pub mod audit;
 pub mod chain;
 pub mod check;

@@ -74,7 +74,7 @@ impl Header {
     }
 
     /// Puts the name behind the end marker, where nothing else lies.
-    fn place_backing_name(&mut self, name: Vec<u8>) -> Result<(), Error> {
+    pub(super) fn place_backing_name(&mut self, name: Vec<u8>) -> Result<(), Error> {
         let offset = encode_structured(self).len();
         let (needed, available) =
             (offset.saturating_add(name.len()) as u64, self.geometry.cluster_bytes());
@@ -164,7 +164,7 @@ impl Header {
         header.with_features(features)?.rewritten()
     }
 
-    fn replace(&mut self, drop: impl Fn(&Extension) -> bool, add: Option<Extension>) {
+    pub(super) fn replace(&mut self, drop: impl Fn(&Extension) -> bool, add: Option<Extension>) {
         self.extensions.retain(|placed| !drop(&placed.extension));
         self.extensions.extend(add.map(Placed::canonical));
     }

@@ -4,7 +4,7 @@ use zerocopy::IntoBytes;
 use zerocopy::byteorder::big_endian::{U32, U64};
 
 use super::TablePointer;
-use crate::feature::{AutoclearFeatures, IncompatibleFeatures};
+use crate::feature::{AutoclearFeatures, CompatibleFeatures, IncompatibleFeatures};
 
 /// Bytes to write at an offset of the image file, so small that one sector write does it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +55,12 @@ impl FieldUpdate {
     #[must_use]
     pub fn incompatible_features(features: IncompatibleFeatures) -> Self {
         Self::from_parts(72, &[], U64::new(features.bits()), &[])
+    }
+
+    /// Changes the compatible feature word: 8 bytes at 80, version 3 only.
+    #[must_use]
+    pub fn compatible_features(features: CompatibleFeatures) -> Self {
+        Self::from_parts(80, &[], U64::new(features.bits()), &[])
     }
 
     /// Changes the autoclear feature word: 8 bytes at 88, version 3 only.

@@ -17,6 +17,36 @@ pub fn format_named(name: &str) -> Option<Format> {
     if name == "file" { Some(Format::Raw) } else { name.parse().ok() }
 }
 
+/// Formats of QEMU that are not opened here.
+const FOREIGN: [&str; 13] = [
+    "blkdebug",
+    "bochs",
+    "cloop",
+    "dmg",
+    "luks",
+    "nbd",
+    "parallels",
+    "qcow",
+    "qed",
+    "vdi",
+    "vhdx",
+    "vmdk",
+    "vpc",
+];
+
+/// Reads the format of a new image or of one that is to change.
+///
+/// # Errors
+/// A name nobody knows, or, in the words of `foreign`, one that only QEMU can handle.
+pub fn format_known(name: &str, foreign: impl Fn(&str) -> String) -> Result<Format, Failure> {
+    format_named(name).ok_or_else(|| {
+        Failure::new(match FOREIGN.contains(&name) {
+            true => foreign(name),
+            false => format!("Unknown file format '{name}'"),
+        })
+    })
+}
+
 /// An image the user named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageArg {

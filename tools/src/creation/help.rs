@@ -13,7 +13,7 @@ pub fn render(format: Format, with_host: bool) -> String {
     let mut lines: Vec<String> = table(format)
         .iter()
         .filter(|option| with_host || !host(option.name))
-        .map(|option| line(format, option.name, option.kind))
+        .map(|option| line(option.name, option.kind, text(format, option.name)))
         .collect();
     lines.sort();
     let list = lines.concat();
@@ -29,17 +29,19 @@ pub fn render(format: Format, with_host: bool) -> String {
 
 const RAW_PREALLOCATION: (Format, &str) = (Format::Raw, "preallocation");
 
-fn line(format: Format, name: &str, kind: Kind) -> String {
+/// One option and what it is about.
+pub(super) fn line(name: &str, kind: Kind, text: &str) -> String {
     let kind = match kind {
         Kind::Switch => "<bool (on/off)>",
         Kind::Size => "<size>",
         Kind::Number => "<num>",
         Kind::Text => "<str>",
     };
-    format!("  {:<22} - {}\n", format!("{name}={kind}"), text(format, name))
+    format!("  {:<22} - {}\n", format!("{name}={kind}"), text)
 }
 
-fn text(format: Format, name: &str) -> &'static str {
+/// What an option is about.
+pub(super) fn text(format: Format, name: &str) -> &'static str {
     match name {
         "size" => "Virtual disk size",
         "preallocation" if format == Format::Raw => {

@@ -2,6 +2,7 @@
 
 use crate::args::keyval::{self, Item};
 use crate::args::size::{self, SizeError};
+use crate::failure::Failure;
 use qimg::chain::Format;
 
 /// What kind of value an option takes.
@@ -92,16 +93,18 @@ impl Options {
         Self { format, values: table(format).iter().map(default).collect() }
     }
 
+    /// Nothing but what is said.
+    #[must_use]
+    pub fn without_defaults(format: Format) -> Self {
+        Self { format, values: vec![None; table(format).len()] }
+    }
+
     /// Takes one `-o` list over what was said before.
     ///
     /// # Errors
     /// A malformed list, an unknown option, or a value of the wrong kind: the message to print.
     pub fn apply(&mut self, list: &str) -> Result<(), String> {
-        // At the end an even number of commas stands for commas in the last value.
-        let last = list.len() - list.trim_end_matches(',').len();
-        if list.is_empty() || list.starts_with(',') || last % 2 == 1 {
-            return Err(format!("Invalid option list: {list}"));
-        }
+        check_list(list)?;
         keyval::parse(list).iter().try_for_each(|item| self.apply_item(item))
     }
 
@@ -166,6 +169,24 @@ impl Options {
         }
         line
     }
+}
+
+/// Whether any of the `-o` lists asks for help.
+///
+/// # Errors
+/// A malformed list.
+pub fn wants_help(lists: &[String]) -> Result<bool, Failure> {
+    lists.iter().try_for_each(|list| check_list(list)).map_err(Failure::new)?;
+    Ok(lists.iter().any(|list| keyval::asks_for_help(list)))
+}
+
+/// At the end of a list an even number of commas stands for commas in the last value.
+fn check_list(list: &str) -> Result<(), String> {
+    let last = list.len() - list.trim_end_matches(',').len();
+    if list.is_empty() || list.starts_with(',') || last % 2 == 1 {
+        return Err(format!("Invalid option list: {list}"));
+    }
+    Ok(())
 }
 
 fn normalise(option: &CreateOption, value: Option<&str>) -> Result<String, String> {

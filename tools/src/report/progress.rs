@@ -42,6 +42,8 @@ enum Stream {
 pub const CONVERT_STEP: f64 = 1.0;
 /// Bytes of unknown many after which the count is printed again.
 const COUNT_STEP_BYTES: u64 = 64 << 20;
+/// Percent an amendment moves before it prints again.
+pub const AMEND_STEP: f64 = 1.0;
 /// Percent a comparison moves before it prints again.
 pub const COMPARE_STEP: f64 = 2.0;
 

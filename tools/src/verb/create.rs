@@ -8,10 +8,9 @@ use qimg::chain::{Format, Policy};
 use qimg::create::{CreateError, CreateOptions, backing_size, create};
 
 use super::refuse_objects;
-use crate::args::image::{ImageArg, format_named};
-use crate::args::keyval::asks_for_help;
+use crate::args::image::{ImageArg, format_known, format_named};
 use crate::args::size::{self, SizeError};
-use crate::creation::options::Options;
+use crate::creation::options::{Options, wants_help};
 use crate::creation::{help, settings};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
@@ -57,7 +56,7 @@ pub struct Args {
 /// Options that are not possible, a backing file that cannot be opened, or a host failure.
 pub fn run(args: &Args) -> Outcome {
     let format = args.format.as_deref().unwrap_or("raw");
-    if args.options.iter().any(|list| asks_for_help(list)) {
+    if wants_help(&args.options)? {
         let format = known(format, "")?;
         let text = help::render(format, !args.words.is_empty());
         std::io::stdout().write_all(text.as_bytes())?;
@@ -82,8 +81,8 @@ fn prefix(file: &OsStr) -> String {
 }
 
 fn known(format: &str, prefix: &str) -> Result<Format, Failure> {
-    format_named(format)
-        .ok_or_else(|| Failure::new(format!("{prefix}Unknown file format '{format}'")))
+    format_known(format, |name| format!("Format driver '{name}' does not support image creation"))
+        .map_err(|failure| Failure::new(format!("{prefix}{failure}")))
 }
 
 fn parse_size(text: &OsStr) -> Result<u64, Failure> {

@@ -11,13 +11,12 @@ use qimg::measure::{Measurement, measure};
 use serde::Serialize;
 
 use super::refuse_objects;
-use crate::args::image::format_named;
-use crate::args::keyval::asks_for_help;
+use crate::args::image::format_known;
 use crate::args::output::Output;
 use crate::args::size::{self, SizeError};
 use crate::args::source::SourceFlags;
 use crate::creation::help;
-use crate::creation::options::Options;
+use crate::creation::options::{Options, wants_help};
 use crate::creation::settings;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
@@ -61,9 +60,10 @@ pub fn run(args: &Args) -> Outcome {
     refuse_objects(&args.object)?;
     check(args, size)?;
     let name = args.target_format.as_deref().unwrap_or("raw");
-    let format = format_named(name);
-    let format = format.ok_or_else(|| Failure::new(format!("Unknown file format '{name}'")))?;
-    if args.options.iter().any(|list| asks_for_help(list)) {
+    let format = format_known(name, |name| {
+        format!("Block driver '{name}' does not support size measurement")
+    })?;
+    if wants_help(&args.options)? {
         std::io::stdout().write_all(help::render(format, true).as_bytes())?;
         return Ok(exit::SUCCESS);
     }

@@ -1,6 +1,7 @@
 //! Our programs beside the real ones: the same command line on the same images, and every
 //! difference in output or exit code is a failure, except where ours are meant to differ.
 
+mod amend;
 mod bases;
 mod check;
 mod compare;

@@ -1,7 +1,7 @@
 //! Refusals: one line that names the thing, exit code 1, and nothing touched.
 
 use crate::gallery::Gallery;
-use crate::pair::{qimg, qimg_io};
+use crate::pair::qimg;
 
 /// Asserts a refusal that contains `part`.
 #[track_caller]
@@ -36,7 +36,7 @@ fn wrong_command_lines() {
 
 #[test]
 fn later_verbs_are_named() {
-    for verb in ["commit", "rebase", "snapshot", "measure", "bench", "dd", "amend", "bitmap"] {
+    for verb in ["commit", "rebase", "snapshot", "bench", "dd", "bitmap"] {
         refused(
             &[verb, "--some", "x"],
             &format!("{verb} is not offered yet; use 'qemu-img {verb}'"),
@@ -52,13 +52,11 @@ fn later_flags_are_named() {
         (&["-l", "s"][..], "-l is not offered"),
         (&["--bitmaps", "-O", "qcow2"], "--bitmaps is not offered"),
         (&["-r", "1M"], "-r is not offered"),
-        (&["--object", "secret,id=s"], "--object is not offered"),
+        (&["--object", "iothread,id=t"], "--object iothread is not offered"),
     ] {
         refused(&[&["convert"], flags, &[&*top, &*new]].concat(), part);
     }
     assert!(!gallery.folder().path("new").exists());
-    let ours = qimg_io(&["-f", "qcow2", "-c", "truncate 1M", &top]).exits(1);
-    assert!(ours.stderr.contains("truncate is not offered yet"), "{ours:?}");
 }
 
 #[test]
@@ -66,7 +64,10 @@ fn options_of_images_are_named() {
     for (args, part) in [
         (&["info", "nbd://host/x"][..], "Unknown protocol 'nbd'"),
         (&["info", "--image-opts", "driver=raw,file.driver=nbd,file.host=x"], "driver 'nbd'"),
-        (&["info", "--image-opts", "driver=qcow2,foo=bar,file.filename=a"], "image option 'foo'"),
+        (
+            &["info", "--image-opts", "driver=qcow2,foo=bar,file.filename=a"],
+            "not support the option 'foo'",
+        ),
         (&["map", "json:{\"driver\":\"qcow2\",\"backing\":null}"], "image option 'backing'"),
         (&["map", "json:{"], "Could not parse the JSON options"),
         (&["map", "-f", "vmdk", "a"], "Unknown driver 'vmdk'"),

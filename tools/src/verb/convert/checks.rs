@@ -9,11 +9,10 @@ use qimg::format::CompressionType;
 
 use super::Args;
 use crate::args::cache::CacheMode;
-use crate::args::image::{ImageArg, format_named};
-use crate::args::keyval::asks_for_help;
+use crate::args::image::{ImageArg, format_known};
 use crate::args::size::{self, SizeError};
 use crate::creation::help;
-use crate::creation::options::Options;
+use crate::creation::options::{Options, wants_help};
 use crate::creation::settings;
 use crate::failure::Failure;
 use crate::verb::refuse_objects;
@@ -39,7 +38,7 @@ pub(super) struct Plan {
 
 /// The text of `-o help`, if that is what was asked for.
 pub(super) fn help(args: &Args) -> Result<Option<String>, Failure> {
-    if !args.target_options.iter().any(|list| asks_for_help(list)) {
+    if !wants_help(&args.target_options)? {
         return Ok(None);
     }
     let format = target_format(args)?;
@@ -123,7 +122,7 @@ fn cache(mode: Option<&str>, words: &str) -> Result<Option<CacheMode>, Failure> 
 
 fn target_format(args: &Args) -> Result<Format, Failure> {
     let name = args.target_format.as_deref().unwrap_or("raw");
-    format_named(name).ok_or_else(|| Failure::new(format!("Unknown file format '{name}'")))
+    format_known(name, |name| format!("Format driver '{name}' does not support image creation"))
 }
 
 fn check_combinations(args: &Args, sources: usize) -> Result<(), Failure> {
