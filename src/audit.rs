@@ -129,9 +129,9 @@ impl Audit {
 pub fn audit(path: &Path, options: AuditOptions, policy: &Policy) -> Result<Audit, AuditError> {
     let locking = if options.force_share { Locking::Off } else { Locking::Auto };
     let file = OpenOptions::new().locking(locking).open(path)?;
-    let storage = Bounded::new(file, policy.read_bytes, policy.seconds);
     let mut head = [0; 8];
-    storage.read_zero_filled(0, &mut head)?;
+    file.read_zero_filled(0, &mut head)?;
+    let storage = Bounded::new(file, policy.read_bytes, policy.seconds);
     let format = options.format.unwrap_or_else(|| Format::probe(&head));
     if format == Format::Qcow2 {
         // Somebody who writes would make findings out of nothing.

@@ -22,7 +22,10 @@ pub(super) fn look(
     let headed = |kind: &FindingKind| {
         matches!(kind, FindingKind::Header(_) | FindingKind::UnknownIncompatible { .. })
     };
-    if !policy.consistency || audit.findings.iter().any(|finding| headed(&finding.kind)) {
+    // What is beyond a limit would be beyond the time and memory that limits are there to bound.
+    let beyond = |kind: &FindingKind| matches!(kind, FindingKind::Limit { .. });
+    let mut kinds = audit.findings.iter().map(|finding| &finding.kind);
+    if !policy.consistency || kinds.any(|kind| headed(kind) || beyond(kind)) {
         return Ok(());
     }
     let clusters = outline.cluster_bytes().map_or(0, |bytes| audit.file_length.div_ceil(bytes));

@@ -96,8 +96,8 @@ pub enum Amount {
     FileLength,
     /// Bytes of a cluster.
     ClusterSize,
-    /// Bytes of an L1 table.
-    L1Table,
+    /// Bytes of the L1 tables of disk and snapshots together.
+    L1Tables,
     /// Bytes of the refcount table.
     RefcountTable,
     /// Internal snapshots.

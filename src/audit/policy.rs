@@ -158,7 +158,9 @@ policy! {
         file_length "file-length": Bytes(u64) = 16 << 40, "Most bytes of the file.";
         cluster_size_min "cluster-size-min": Bytes(u64) = 512, "Fewest bytes of a cluster.";
         cluster_size_max "cluster-size-max": Bytes(u64) = 2 << 20, "Most bytes of a cluster.";
-        l1_table "l1-table": Bytes(u64) = 4 << 20, "Most bytes of an L1 table.";
+        l1_tables "l1-tables": Bytes(u64) = 16 << 20,
+            "Most bytes of the L1 tables of the disk and all snapshots together; the check takes about \
+             16 times as much memory.";
         refcount_table "refcount-table": Bytes(u64) = 8 << 20, "Most bytes of the refcount table.";
         snapshots "snapshots": Number(u64) = 32, "Most internal snapshots.";
         vm_state "vm-state": Bytes(u64) = 64 << 30,

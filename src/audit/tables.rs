@@ -56,7 +56,7 @@ fn header(audit: &mut Audit, outline: &Outline, policy: &Policy) {
     audit.virtual_size = Some(size);
     audit.limit(Amount::VirtualSize, Some(VIRTUAL_SIZE), size, policy.virtual_size);
     let l1_bytes = u64::from(outline.l1_entries) * 8;
-    audit.limit(Amount::L1Table, Some(L1_ENTRIES), l1_bytes, policy.l1_table);
+    audit.limit(Amount::L1Tables, Some(L1_ENTRIES), l1_bytes, policy.l1_tables);
     let snapshots = u64::from(outline.snapshot_count);
     audit.limit(Amount::Snapshots, Some(SNAPSHOT_COUNT), snapshots, policy.snapshots);
     if let Some(cluster) = outline.cluster_bytes() {
@@ -86,6 +86,14 @@ pub(super) fn bomb(audit: &mut Audit, data: bool, guest_bytes: u64, from: u64, a
 }
 
 fn small_tables(audit: &mut Audit, qcow2: &Qcow2Info, policy: &Policy) {
+    // The disk's alone may be too large already.
+    let told = audit
+        .findings
+        .iter()
+        .any(|finding| matches!(finding.kind, FindingKind::Limit { amount: Amount::L1Tables, .. }));
+    if !told {
+        audit.limit(Amount::L1Tables, None, qcow2.l1_table_bytes, policy.l1_tables);
+    }
     let vm_state = qcow2.snapshots.iter().map(|snapshot| snapshot.vm_state_bytes);
     let vm_state = vm_state.fold(0, u64::saturating_add);
     audit.limit(Amount::VmState, None, vm_state, policy.vm_state);

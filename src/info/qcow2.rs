@@ -48,6 +48,8 @@ pub struct Qcow2Info {
     pub bitmaps: Vec<BitmapInfo>,
     /// Guest offset behind the disk where VM states are kept.
     pub vm_state_offset: u64,
+    /// Bytes of the L1 tables of the disk and of all snapshots together.
+    pub l1_table_bytes: u64,
 }
 
 /// How guest data is encrypted.
@@ -106,6 +108,8 @@ pub(super) fn read(storage: &dyn Storage, file_length: u64) -> Result<Qcow2Info,
     let data_file = header
         .requires(IncompatibleFeatures::EXTERNAL_DATA_FILE)
         .then(|| text(header.data_file_name().unwrap_or_default()));
+    let snapshots = snapshots(storage, &header, file_length)?;
+    let l1_entries = snapshots.iter().map(|snapshot| u64::from(snapshot.l1_table().count));
     Ok(Qcow2Info {
         virtual_size,
         version: if header.version() == Version::V2 { 2 } else { 3 },
@@ -125,7 +129,9 @@ pub(super) fn read(storage: &dyn Storage, file_length: u64) -> Result<Qcow2Info,
         },
         backing_name: header.backing_name().map(text),
         backing_format: header.backing_format().map(text),
-        snapshots: snapshots(storage, &header, file_length)?,
+        l1_table_bytes: l1_entries.fold(u64::from(header.l1_entry_count()), u64::saturating_add)
+            * 8,
+        snapshots: snapshots.iter().map(snapshot).collect(),
         bitmaps: bitmaps(storage, &header)?,
         vm_state_offset: geometry
             .l1_entries_for(virtual_size)
@@ -160,7 +166,7 @@ fn snapshots(
     storage: &dyn Storage,
     header: &Header,
     file_length: u64,
-) -> Result<Vec<SnapshotInfo>, InfoError> {
+) -> Result<Vec<Snapshot>, InfoError> {
     let table = header.snapshot_table();
     if table.count == 0 {
         return Ok(Vec::new());
@@ -172,7 +178,7 @@ fn snapshots(
         let bytes = read_at_most(storage, offset, len)?;
         match SnapshotTable::decode(&bytes, table.count)? {
             SnapshotTableDecode::Complete(table) => {
-                return Ok(table.snapshots().iter().map(snapshot).collect());
+                return Ok(table.snapshots().to_vec());
             }
             SnapshotTableDecode::NeedsBytes(needed) if needed <= available && needed > len => {
                 // At least doubled, so that many small entries take few rounds.

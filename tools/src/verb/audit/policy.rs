@@ -151,8 +151,8 @@ mod tests {
             ),
             ("[limits]\nsnapshots = -1", "limits.snapshots is -1, allowed is a number from 0 on"),
             (
-                "[limits]\nl1-table = \"x\"",
-                "limits.l1-table is \"x\", allowed is a size, 1048576 or \"1M\"",
+                "[limits]\nl1-tables = \"x\"",
+                "limits.l1-tables is \"x\", allowed is a size, 1048576 or \"1M\"",
             ),
             ("[check]\nleaks = 1", "check.leaks is 1, allowed is true or false"),
             (

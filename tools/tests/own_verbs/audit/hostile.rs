@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use qimg::audit::{AuditOptions, Policy, audit};
-use testkit::{Folder, Rng};
+use testkit::{Folder, Qemu, Rng};
 
 use super::forge::DATA_FILE;
-use super::{Forged, damaged, message, policy, refused, rules};
+use super::{Forged, acceptable, damaged, judged, message, policy, refused, rules};
 use crate::qimg;
 
 const COPIED: u64 = 1 << 63;
@@ -174,8 +174,8 @@ fn numbers_in_headers_are_not_believed() {
         assert_eq!(rules(&answer, "damaged"), damaged_for, "{answer:#}");
     }
     let words: [(usize, u32, &[&str]); 4] = [
-        (36, 4_194_305, &["limits.l1-table"]),
-        (36, u32::MAX, &["limits.l1-table"]),
+        (36, 4_194_305, &["limits.l1-tables"]),
+        (36, u32::MAX, &["limits.l1-tables"]),
         (56, u32::MAX, &["limits.refcount-table"]),
         (60, u32::MAX, &["limits.snapshots"]),
     ];
@@ -243,6 +243,32 @@ fn an_audit_takes_no_more_than_it_may() {
     let flag = policy(&image.folder, "[effort]\nread-bytes = \"8k\"");
     let answer = refused(&path, &[&flag], &["effort.read-bytes"]);
     assert!(message(&answer, "effort.read-bytes").contains("at most 8192 bytes"), "{answer:#}");
+    let flag = policy(&image.folder, "[effort]\nseconds = 0");
+    refused(&path, &[&flag], &["effort.seconds"]);
+    // What is beyond its limits is not looked at more closely.
+    for limit in ["l1-tables = 0", "snapshots = 0", "refcount-table = 0"] {
+        let mut image = Forged::plain();
+        let path = image.u32(60, 1).file("upload");
+        let flag = policy(&image.folder, &format!("[limits]\n{limit}"));
+        assert_eq!(judged(&path, &[&flag])["check"], serde_json::Value::Null, "{limit}");
+    }
+}
+
+/// Snapshots, each with tables of its own, are as good as a large disk for filling memory.
+#[test]
+fn tables_of_snapshots_count_together() {
+    let mut image = Forged::new("64M", "", &["write -P 1 0 64k"]);
+    let path = image.file("upload");
+    for name in 0..9 {
+        Qemu::img(["snapshot", "-c", &name.to_string(), &path]).success();
+    }
+    image.bytes = image.folder.read("upload");
+    let table = image.number(64) as usize;
+    let flag = policy(&image.folder, "[limits]\nl1-tables = 80");
+    let answer = acceptable(&path, &[&flag]);
+    assert_eq!(answer["check"]["corruptions"], 0);
+    let path = image.u32(table + 8, 2).file("upload");
+    refused(&path, &[&flag], &["limits.l1-tables"]);
 }
 
 #[test]
