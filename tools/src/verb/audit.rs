@@ -17,10 +17,8 @@ use crate::failure::{Failure, Outcome};
 use crate::open::storage_words;
 
 /// The command line of `qimg audit`.
-///
-/// Exit codes: 0 acceptable, 1 could not look, 10 refused by the policy, 11 damaged. No file that
-/// the image names is opened, and nothing is written.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Args {
     /// Format that the image is going to be used as (what its content says when absent)
     #[arg(short, long, value_name = "FMT", allow_hyphen_values = true)]
@@ -44,6 +42,10 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<OsString>,
 }
+
+/// What scripts need to know.
+const EXIT_CODES: &str = "Exit codes: 0 acceptable, 1 could not look, 10 refused by the policy, 11 \
+                          damaged.\nNo file that the image names is opened, and nothing is written.";
 
 /// Runs the verb.
 ///

@@ -21,6 +21,7 @@ use report::{Json, Text};
 
 /// The command line of `qimg hash`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
 pub struct Args {
     #[command(flatten)]
     source: SourceFlags,
@@ -40,6 +41,10 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     files: Vec<OsString>,
 }
+
+/// What scripts need to know.
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 could not be hashed; with --compare 0 the same, 1 \
+                          different, 2 no answer.";
 
 /// Runs the verb.
 ///
