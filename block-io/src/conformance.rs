@@ -341,6 +341,8 @@ pub fn attributes_are_answered(storage: &dyn Storage) {
     storage.sync().unwrap();
     assert!(storage.allocated_bytes().unwrap() >= 1 << 16, "written bytes are not counted");
     assert_eq!(storage.identity().unwrap(), storage.identity().unwrap());
+    // A hint: nothing is told, and nothing is different.
+    storage.begin_sync();
     assert_eq!(storage.modified().unwrap(), storage.modified().unwrap());
     assert!(!storage.is_read_only(), "conformance wants an object that can be written");
     let unit = u64::from(storage.alignment().request());

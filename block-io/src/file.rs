@@ -11,6 +11,7 @@ mod lock;
 mod open;
 mod order;
 mod space;
+mod writeback;
 
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
@@ -226,6 +227,12 @@ impl Storage for FileStorage {
         } else {
             FileId::File { device: stat.st_dev, inode: stat.st_ino }
         }))
+    }
+
+    fn begin_sync(&self) {
+        if !self.ignores_syncs && !self.read_only {
+            writeback::begin(&self.file);
+        }
     }
 
     fn modified(&self) -> Result<Option<i64>> {

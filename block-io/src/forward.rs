@@ -54,6 +54,9 @@ macro_rules! forward {
             fn identity(&self) -> Result<Option<FileId>> {
                 (**self).identity()
             }
+            fn begin_sync(&self) {
+                (**self).begin_sync();
+            }
             fn modified(&self) -> Result<Option<i64>> {
                 (**self).modified()
             }

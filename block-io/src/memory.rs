@@ -346,6 +346,8 @@ impl Storage for MemoryStorage {
         Ok(Some(FileId::Memory { number: self.number }))
     }
 
+    fn begin_sync(&self) {}
+
     fn modified(&self) -> Result<Option<i64>> {
         Ok(None)
     }

@@ -85,6 +85,10 @@ pub trait Storage: Debug + Send + Sync {
     /// The host could not promise durability. What was lost is unknown; do not retry.
     fn sync(&self) -> Result<()>;
 
+    /// Begins to make everything that was written durable, without waiting: a later
+    /// [`sync`](Storage::sync) then has less to do. Promises nothing; may do nothing.
+    fn begin_sync(&self);
+
     /// What lies at `offset`: data or a hole, and for how many bytes from there. `None` at or
     /// beyond the end. A host without an answer reports everything up to the end as data.
     ///

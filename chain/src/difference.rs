@@ -146,7 +146,7 @@ impl<'c> Difference<'c> {
     pub fn ranges(&self, watch: Watch<'_>) -> Result<Vec<Range<u64>>> {
         let found = Mutex::new(Vec::new());
         let buffers = || Ok((Vec::new(), Vec::new()));
-        Crew::new(watch).run(self.pieces()?, buffers, |(old, new), piece| {
+        Crew::new(watch, 1).run(self.pieces()?, buffers, |(old, new), piece| {
             old.resize(piece.len as usize, 0); // at most one piece of the crew
             new.resize(piece.len as usize, 0);
             read_or_end(Some(self.old), piece.offset, old)?;

@@ -100,6 +100,14 @@ impl Layer {
         }
     }
 
+    /// The storage that holds the guest data of the layer: an external data file, if it has one.
+    pub(crate) fn data_storage(&self) -> &Arc<dyn Storage> {
+        match &self.disk {
+            Disk::Raw(raw) => raw.storage(),
+            Disk::Qcow2(image) => image.data_storage(),
+        }
+    }
+
     /// Name of the backing file as the header says it; what is not UTF-8 is replaced.
     #[must_use]
     pub fn backing_name(&self) -> Option<String> {

@@ -431,6 +431,9 @@ impl<S: Storage> Storage for FaultStorage<S> {
         self.inner.identity()
     }
 
+    /// Cannot fail: whatever goes wrong is told by the sync.
+    fn begin_sync(&self) {}
+
     fn modified(&self) -> Result<Option<i64>> {
         self.ask(Call::Attributes)?;
         self.inner.modified()

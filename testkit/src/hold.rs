@@ -176,6 +176,8 @@ impl<S: Storage> Storage for HoldStorage<S> {
         self.inner.identity()
     }
 
+    fn begin_sync(&self) {}
+
     fn modified(&self) -> Result<Option<i64>> {
         self.enter_anywhere(Call::Attributes);
         self.inner.modified()

@@ -314,6 +314,10 @@ impl Storage for UringStorage {
         self.file.identity()
     }
 
+    fn begin_sync(&self) {
+        self.file.begin_sync();
+    }
+
     fn modified(&self) -> Result<Option<i64>> {
         self.file.modified()
     }

@@ -33,9 +33,15 @@ pub(crate) struct Copy<'c> {
     pub(crate) total: u64,
 }
 
+/// Bytes that are written before the medium is asked to begin with them: enough to keep it busy, few
+/// enough for it to be done soon after the last one.
+const BEGIN_SYNC_BYTES: u64 = 16 << 20;
+
 /// What has been done so far, in bytes.
 #[derive(Debug, Default)]
 struct Done {
+    /// Written since the medium was asked to begin.
+    fresh: AtomicU64,
     all: AtomicU64,
     read: AtomicU64,
     written: AtomicU64,
@@ -61,7 +67,9 @@ impl Copy<'_> {
             let compressor = self.compress.then(|| self.target.compressor()).transpose()?;
             Ok(Hands { buf: Vec::new(), compressor })
         };
-        Crew::new(self.watch).run(pieces, begin, |hands, piece| {
+        let top = self.target.top();
+        let unit = top.image().map_or(1, |image| image.geometry().cluster_bytes());
+        Crew::new(self.watch, unit).run(pieces, begin, |hands, piece| {
             self.carry_out(hands, &piece, &done)?;
             let all = done.all.fetch_add(piece.len, Ordering::Relaxed) + piece.len;
             self.watch.tell(Progress { done: all, total: self.total.max(all) });
@@ -78,7 +86,7 @@ impl Copy<'_> {
             return self.target.write_zeroes_at(piece.offset, piece.len, true);
         }
         let Hands { buf, compressor } = hands;
-        buf.resize(piece.len as usize, 0); // at most `PIECE_BYTES`
+        buf.resize(piece.len as usize, 0); // at most a piece of the crew
         let wanted = (self.read)(piece, buf)?;
         done.read.fetch_add(piece.len, Ordering::Relaxed);
         let parts = match wanted {
@@ -93,8 +101,19 @@ impl Copy<'_> {
                 None => self.target.write_at(at, bytes)?,
                 Some(with) => self.write_compressed(with, at, bytes)?,
             }
+            self.hand_over(bytes.len() as u64, done);
         }
         Ok(())
+    }
+
+    /// Lets the medium begin with what has been written: the flush at the end waits for all of it.
+    fn hand_over(&self, written: u64, done: &Done) {
+        let fresh = done.fresh.fetch_add(written, Ordering::Relaxed) + written;
+        if fresh >= BEGIN_SYNC_BYTES
+            && done.fresh.compare_exchange(fresh, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.target.top().data_storage().begin_sync();
+        }
     }
 
     /// Writes whole clusters compressed, and what remains at both ends as it is.

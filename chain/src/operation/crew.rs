@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::watch::Watch;
 use crate::error::{Error, Result};
 
-/// Most bytes of a piece: large enough for one call to be worth its while, small enough to stay in
-/// the caches between reading and writing. Pieces end at multiples of it, so that whole clusters of any
-/// size are written at once.
-pub(crate) const PIECE_BYTES: u64 = 2 << 20;
+/// Most bytes of a piece, unless the target's clusters are larger: enough for one call to be worth its
+/// while, few enough to stay in the caches between reading and writing. Pieces end at multiples of it, so
+/// that whole clusters are written at once.
+const PIECE_BYTES: u64 = 512 << 10;
 /// More threads than this only wait for the host.
 const THREADS_MAX: usize = 8;
 
@@ -36,12 +36,14 @@ pub(crate) enum Action {
 /// Threads that share some work.
 pub(crate) struct Crew<'w> {
     watch: Watch<'w>,
+    piece_bytes: u64,
     failure: Mutex<Option<Error>>,
 }
 
 impl<'w> Crew<'w> {
-    pub(crate) fn new(watch: Watch<'w>) -> Self {
-        Self { watch, failure: Mutex::new(None) }
+    /// Threads whose pieces end at borders of units of so many bytes, a power of two.
+    pub(crate) fn new(watch: Watch<'w>, unit: u64) -> Self {
+        Self { watch, piece_bytes: PIECE_BYTES.max(unit), failure: Mutex::new(None) }
     }
 
     /// Hands all pieces to `work`, each on some thread with a state of its own that `begin` made.
@@ -54,9 +56,9 @@ impl<'w> Crew<'w> {
         begin: impl Fn() -> Result<S> + Sync,
         work: impl Fn(&mut S, Piece) -> Result<()> + Sync,
     ) -> Result<()> {
-        // One more than cores: somebody always waits for the host.
-        let threads = thread::available_parallelism().map_or(2, |count| count.get() + 1);
-        let threads = threads.min(THREADS_MAX);
+        // At least two: one reads while the host lets only one write to a file.
+        let cores = thread::available_parallelism().map_or(2, core::num::NonZero::get);
+        let threads = cores.clamp(2, THREADS_MAX);
         let (give, take) = bounded(threads * 4);
         thread::scope(|scope| {
             for _ in 0..threads {
@@ -83,7 +85,9 @@ impl<'w> Crew<'w> {
                 self.watch.check()?;
                 let len = match piece.action {
                     Action::Zero => piece.len,
-                    Action::Data(_) => (PIECE_BYTES - piece.offset % PIECE_BYTES).min(piece.len),
+                    Action::Data(_) => {
+                        (self.piece_bytes - piece.offset % self.piece_bytes).min(piece.len)
+                    }
                 };
                 if self.has_failed() || give.send(Piece { len, ..piece }).is_err() {
                     return Ok(());

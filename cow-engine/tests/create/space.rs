@@ -101,6 +101,8 @@ impl Storage for Fixed {
         fn lock(&self, lock: block_io::Lock) -> ();
     }
 
+    fn begin_sync(&self) {}
+
     fn set_len(&self, len: u64) -> block_io::Result<()> {
         assert!(len <= self.0.len()?, "too small");
         Ok(())

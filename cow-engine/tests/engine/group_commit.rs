@@ -94,6 +94,7 @@ impl Storage for SlowDisk {
         self.live.identity()
     }
 
+    fn begin_sync(&self) {}
     fn modified(&self) -> Result<Option<i64>> {
         self.live.modified()
     }

@@ -141,6 +141,7 @@ impl Storage for Stepping {
         self.now.identity()
     }
 
+    fn begin_sync(&self) {}
     fn modified(&self) -> Result<Option<i64>> {
         self.now.modified()
     }
