@@ -54,6 +54,11 @@ impl Target {
         &mut self.chain
     }
 
+    /// Size of the backing file that shows through, if there is one.
+    pub(super) fn backing(&self) -> Option<u64> {
+        self.backing
+    }
+
     /// Whether it was made just now.
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh

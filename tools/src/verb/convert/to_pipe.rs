@@ -22,11 +22,7 @@ use crate::report::progress::{CONVERT_STEP, Progress};
 /// Copies the sources to standard output.
 pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     pipe::check_output(args, plan)?;
-    if io::stdout().is_terminal() {
-        return Err(Failure::new(
-            "standard output is a terminal, which cannot use an image; redirect it to a file or pipe",
-        ));
-    }
+    refuse_terminal()?;
     let sources = open_sources(args, plan)?;
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let options = options(args, plan, size)?;
@@ -43,6 +39,15 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     progress.end();
     warn_unreadable(copied.map_err(|error| explain(&error))?);
     Ok(exit::SUCCESS)
+}
+
+pub(super) fn refuse_terminal() -> Result<(), Failure> {
+    match io::stdout().is_terminal() {
+        false => Ok(()),
+        true => Err(Failure::new(
+            "standard output is a terminal, which cannot use an image; redirect it to a file or pipe",
+        )),
+    }
 }
 
 fn options(args: &Args, plan: &Plan, size: u64) -> Result<StreamOptions, Failure> {
@@ -66,7 +71,7 @@ fn options(args: &Args, plan: &Plan, size: u64) -> Result<StreamOptions, Failure
     })
 }
 
-fn explain(error: &StreamError) -> Failure {
+pub(super) fn explain(error: &StreamError) -> Failure {
     Failure::new(match error {
         StreamError::Output { offset, source } if source.kind() == ErrorKind::BrokenPipe => {
             format!(
