@@ -217,3 +217,22 @@ fn an_image_cut_short_is_an_error_in_one_line() {
         .exits(1)
         .fails_with("use -O raw");
 }
+
+#[test]
+fn a_copy_never_goes_over_the_file_behind_the_pipe() {
+    let gallery = Gallery::new();
+    let (base, top) = (gallery.path("base.raw"), gallery.path("top.qcow2"));
+    let before = gallery.folder().read("base.raw");
+    for flags in [&[][..], &["-n"], &["-O", "qcow2"]] {
+        let args = [&["-f", "raw"], flags, &["-", &*base]].concat();
+        convert_from(&gallery, "base.raw", &args).exits(1).fails_with("the other end of the copy");
+        assert!(gallery.folder().read("base.raw") == before, "{flags:?}");
+    }
+    let appended = File::options().append(true).open(&base).expect("the base");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_qimg"));
+    command.args(["convert", "-f", "qcow2", &top, "-"]).stdout(appended).stderr(Stdio::piped());
+    let output = command.output().expect("qimg starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the other end of the copy"));
+    assert!(gallery.folder().read("base.raw") == before);
+}

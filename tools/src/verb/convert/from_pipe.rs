@@ -12,9 +12,8 @@ use qimg::convert::{
 
 use super::Args;
 use super::checks::Plan;
-use super::pipe;
-use super::target::Target;
-use super::to_pipe;
+use super::target::{self, Target};
+use super::{pipe, to_pipe};
 use crate::args::size;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
@@ -35,6 +34,11 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
         return Err(Failure::new("standard input is a terminal; give it a file or a pipe"));
     }
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let path = match pipe::is_output(args, plan) {
+        true => PathBuf::from("/dev/stdout"),
+        false => target::argument(args, plan)?.path,
+    };
+    pipe::refuse_same(&input, &path, "standard input")?;
     match format {
         Format::Raw => raw(args, plan, input),
         Format::Qcow2 => {

@@ -1,5 +1,9 @@
 //! `-` as a name: standard input and standard output, and the flags that cannot go with them.
 
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use super::Args;
 use super::checks::Plan;
 use crate::failure::Failure;
@@ -94,6 +98,19 @@ pub(super) fn check_spill(args: &Args, plan: &Plan) -> Result<(), Failure> {
         given && !spills,
         "--spill-limit and --spill-dir are for qcow2 images from standard input; leave them out",
     )])
+}
+
+/// Refuses a file of the shell's that is one of the copy: what is made would destroy what it is made
+/// from. `what` names the end of the copy that the shell opened.
+pub(super) fn refuse_same(file: &File, path: &Path, what: &str) -> Result<(), Failure> {
+    let same = |a: &Metadata, b: &Metadata| a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(here), Ok(there)) if same(&here, &there) => Err(Failure::new(format!(
+            "{what} is '{}', which is the other end of the copy; name another file",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The first of some complaints that applies.

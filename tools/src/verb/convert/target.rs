@@ -103,7 +103,7 @@ fn refuse_sources(image: &ImageArg, sources: &[Chain]) -> Result<(), Failure> {
     }
 }
 
-fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
+pub(super) fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
     if args.target_image_opts {
         return ImageArg::parse(&plan.target, None, true);
     }

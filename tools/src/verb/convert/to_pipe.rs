@@ -28,6 +28,9 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     let options = options(args, plan, size)?;
     // The library's own standard output looks for ends of lines.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    for layer in sources.iter().flat_map(Chain::layers) {
+        pipe::refuse_same(&out, layer.path(), "standard output")?;
+    }
     let progress = Progress::start_beside_data(args.quiet, args.progress, CONVERT_STEP, size);
     let progress = RefCell::new(progress);
     let report = |behind| progress.borrow_mut().set(behind);
