@@ -30,6 +30,7 @@ fn raw_bytes_become_any_image() {
             ("qcow2", &[]),
             ("qcow2", &["-S", "0"]),
             ("qcow2", &["-c"]),
+            ("qcow2", &["-c", "-o", "extended_l2=on"]),
             ("qcow2", &["-c", "-o", "compression_type=zstd,cluster_size=4k"]),
             ("qcow2", &["-o", "compat=0.10"]),
             ("qcow2", &["-o", "extended_l2=on,lazy_refcounts=on"]),
