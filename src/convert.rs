@@ -19,8 +19,8 @@ use pipeline::Pipeline;
 use plan::{Planner, Units};
 use source::Source;
 pub use stream::{
-    StreamError, StreamInOptions, StreamLayout, StreamOptions, plan_stream, stream_in_raw,
-    stream_out,
+    IncomingImage, Spill, StreamError, StreamInOptions, StreamLayout, StreamOptions, plan_stream,
+    stream_in_raw, stream_out,
 };
 
 /// Longest run of zeros that is looked for in data, in bytes: it has to fit into a piece, and

@@ -6,7 +6,9 @@
 
 mod ahead;
 mod error;
+mod forward;
 mod image;
+mod image_in;
 mod layout;
 mod output;
 mod raw_in;
@@ -26,6 +28,8 @@ use output::Output;
 use stretch::Stretches;
 
 pub use error::StreamError;
+pub use forward::Spill;
+pub use image_in::IncomingImage;
 pub use layout::StreamLayout;
 pub use raw_in::{StreamInOptions, stream_in_raw};
 

@@ -13,7 +13,7 @@ use testkit::Qemu;
 use crate::world::{World, layers, shapes};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
 
     #[test]
     fn images_are_clean_and_show_the_same(

@@ -52,7 +52,7 @@ pub enum Verb {
     /// List what is allocated where, through the whole chain
     Map(map::Args),
     /// Copy images into a new one, in another format if wanted
-    Convert(convert::Args),
+    Convert(Box<convert::Args>),
     /// Give the disk of an image another size
     Resize(resize::Args),
     /// Move what an overlay holds into its backing file

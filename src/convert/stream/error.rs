@@ -36,6 +36,33 @@ pub enum StreamError {
         /// What the host said.
         source: Arc<io::Error>,
     },
+    /// The image that comes in is not acceptable.
+    Image(cow_engine::Error),
+    /// The image that comes in shows a file that cannot come through the same pipe.
+    Backing {
+        /// The name that its header gives it.
+        name: String,
+    },
+    /// The input ends inside the table without which nothing is known.
+    Truncated {
+        /// Bytes that came.
+        found: u64,
+    },
+    /// Bytes are used in two places, and a pipe gives them once.
+    Again {
+        /// Where they lie in the input.
+        offset: u64,
+    },
+    /// More has to wait for its place than is allowed.
+    SpillFull {
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// What has to wait could not be kept.
+    Spill {
+        /// What the host said.
+        source: Arc<io::Error>,
+    },
     /// The output takes no more.
     Output {
         /// Bytes that went into it before.
@@ -68,6 +95,26 @@ impl fmt::Display for StreamError {
             Self::Input { offset, source } => {
                 write!(f, "error while reading at byte {offset} of the input: {source}")
             }
+            Self::Image(error) => error.fmt(f),
+            Self::Backing { name } => {
+                write!(f, "the image has the backing file '{name}', which does not come with it")
+            }
+            Self::Truncated { found } => {
+                write!(f, "the input ends after {found} bytes, inside the L1 table")
+            }
+            Self::Again { offset } => write!(
+                f,
+                "the bytes at {offset:#x} of the input are used in two places, and a pipe gives \
+                 them once"
+            ),
+            Self::SpillFull { allowed } => write!(
+                f,
+                "data came before the tables that say where it belongs, more than the {allowed} \
+                 bytes that may wait"
+            ),
+            Self::Spill { source } => {
+                write!(f, "data that has to wait for its place cannot be kept: {source}")
+            }
             Self::Output { offset, source } => {
                 write!(f, "error while writing at byte {offset} of the output: {source}")
             }
@@ -80,7 +127,10 @@ impl std::error::Error for StreamError {
         match self {
             Self::Copy(source) => Some(source),
             Self::Create(source) => Some(source),
-            Self::Input { source, .. } | Self::Output { source, .. } => Some(source.as_ref()),
+            Self::Image(source) => Some(source),
+            Self::Input { source, .. } | Self::Output { source, .. } | Self::Spill { source } => {
+                Some(source.as_ref())
+            }
             _ => None,
         }
     }

@@ -31,10 +31,11 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+        let is_large = bytes.len() > BUFFER_BYTES / 2;
+        if is_large || self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.finish()?;
         }
-        if bytes.len() > BUFFER_BYTES / 2 {
+        if is_large {
             return self.pass_on(bytes);
         }
         self.buffer.extend_from_slice(bytes);
@@ -73,5 +74,28 @@ impl<'a> Output<'a> {
             .map_err(|source| StreamError::Output { offset, source: Arc::new(source) })?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_their_order_whatever_their_number() {
+        const HALF: usize = BUFFER_BYTES / 2;
+        let lengths = [3, HALF + 1, 1, HALF, HALF, 7, BUFFER_BYTES, 0, 2 * BUFFER_BYTES, 5];
+        let mut came = Vec::new();
+        let mut out = Output::new(&mut came);
+        let mut expected = Vec::new();
+        for (len, byte) in lengths.into_iter().zip(1..) {
+            out.bytes(&vec![byte; len]).unwrap();
+            expected.resize(expected.len() + len, byte);
+            out.zeros(len as u64).unwrap();
+            expected.resize(expected.len() + len, 0);
+        }
+        assert_eq!(out.written(), expected.len() as u64);
+        out.finish().unwrap();
+        assert!(came == expected);
     }
 }

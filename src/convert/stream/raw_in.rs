@@ -196,7 +196,10 @@ impl Taker<'_> {
         if self.options.sparse == 0 {
             return self.write_data(start, bytes);
         }
-        for (skip, len, zero) in zeros::runs(bytes, self.units.grain as usize) {
+        // Clusters are compressed as a whole, even where an entry could tell their parts apart.
+        let least = if self.compressor.is_some() { self.units.cluster } else { 1 };
+        let grain = self.units.grain.max(least);
+        for (skip, len, zero) in zeros::runs(bytes, grain as usize) {
             let at = start + skip as u64;
             match zero {
                 false => self.write_data(at, &bytes[skip..skip + len])?,

@@ -34,6 +34,7 @@ pub fn run(args: &Args) -> Outcome {
         return Ok(exit::SUCCESS);
     }
     let plan = checks::plan(args)?;
+    pipe::check_spill(args, &plan)?;
     if pipe::is_input(args, &plan) {
         return from_pipe::run(args, &plan);
     }

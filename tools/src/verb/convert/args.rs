@@ -86,6 +86,12 @@ pub struct Args {
     /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     pub(super) object: Vec<String>,
+    /// Most bytes of a qcow2 image from standard input that may wait for their place (default 1G)
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub(super) spill_limit: Option<String>,
+    /// Where they wait (default TMPDIR, or /tmp)
+    #[arg(long, value_name = "DIR", allow_hyphen_values = true)]
+    pub(super) spill_dir: Option<OsString>,
     /// Sources, one behind the other, then the target; '-' is standard input or output
     #[arg(value_name = "SOURCE... TARGET")]
     pub(super) files: Vec<OsString>,

@@ -1,5 +1,9 @@
 //! `-` as a name: standard input and standard output, and the flags that cannot go with them.
 
+use std::fs::{self, File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use super::Args;
 use super::checks::Plan;
 use crate::failure::Failure;
@@ -52,6 +56,7 @@ pub(super) fn check_input(args: &Args, plan: &Plan) -> Result<Format, Failure> {
     let preallocated = plan.options.get("preallocation").is_some_and(|mode| mode != "off");
     let format = plan.sources.first().and_then(|source| source.format);
     let raw = format == Some(Format::Raw);
+    let to_pipe = is_output(args, plan);
     first(&[
         (plan.sources.len() > 1, "standard input can only be the one source of a copy"),
         (args.salvage, "--salvage cannot go on after standard input failed; leave it out"),
@@ -64,10 +69,48 @@ pub(super) fn check_input(args: &Args, plan: &Plan) -> Result<Format, Failure> {
             "preallocation needs a size, and that of standard input is known when it ends; leave \
              it out",
         ),
+        (
+            raw && to_pipe,
+            "raw bytes go from standard input to standard output without help; name a file",
+        ),
+        (
+            !raw && args.compress,
+            "-c needs clusters in their order, and an image from standard input has its own; name \
+             a file for it first",
+        ),
+        (
+            !raw && to_pipe && plan.target_format == Format::Qcow2,
+            "an image from standard input cannot become one on standard output, where the tables \
+             of all of it come first; use -O raw, or name a file",
+        ),
     ])?;
     format.ok_or_else(|| {
         Failure::new("what comes from standard input is not guessed: say -f raw or -f qcow2")
     })
+}
+
+/// Refuses flags that mean something for an image from standard input alone.
+pub(super) fn check_spill(args: &Args, plan: &Plan) -> Result<(), Failure> {
+    let format = plan.sources.first().and_then(|source| source.format);
+    let spills = is_input(args, plan) && format != Some(Format::Raw);
+    let given = args.spill_limit.is_some() || args.spill_dir.is_some();
+    first(&[(
+        given && !spills,
+        "--spill-limit and --spill-dir are for qcow2 images from standard input; leave them out",
+    )])
+}
+
+/// Refuses a file of the shell's that is one of the copy: what is made would destroy what it is made
+/// from. `what` names the end of the copy that the shell opened.
+pub(super) fn refuse_same(file: &File, path: &Path, what: &str) -> Result<(), Failure> {
+    let same = |a: &Metadata, b: &Metadata| a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(here), Ok(there)) if same(&here, &there) => Err(Failure::new(format!(
+            "{what} is '{}', which is the other end of the copy; name another file",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The first of some complaints that applies.

@@ -54,6 +54,11 @@ impl Target {
         &mut self.chain
     }
 
+    /// Size of the backing file that shows through, if there is one.
+    pub(super) fn backing(&self) -> Option<u64> {
+        self.backing
+    }
+
     /// Whether it was made just now.
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh
@@ -98,7 +103,7 @@ fn refuse_sources(image: &ImageArg, sources: &[Chain]) -> Result<(), Failure> {
     }
 }
 
-fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
+pub(super) fn argument(args: &Args, plan: &Plan) -> Result<ImageArg, Failure> {
     if args.target_image_opts {
         return ImageArg::parse(&plan.target, None, true);
     }

@@ -22,16 +22,15 @@ use crate::report::progress::{CONVERT_STEP, Progress};
 /// Copies the sources to standard output.
 pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     pipe::check_output(args, plan)?;
-    if io::stdout().is_terminal() {
-        return Err(Failure::new(
-            "standard output is a terminal, which cannot use an image; redirect it to a file or pipe",
-        ));
-    }
+    refuse_terminal()?;
     let sources = open_sources(args, plan)?;
     let size = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let options = options(args, plan, size)?;
     // The library's own standard output looks for ends of lines.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    for layer in sources.iter().flat_map(Chain::layers) {
+        pipe::refuse_same(&out, layer.path(), "standard output")?;
+    }
     let progress = Progress::start_beside_data(args.quiet, args.progress, CONVERT_STEP, size);
     let progress = RefCell::new(progress);
     let report = |behind| progress.borrow_mut().set(behind);
@@ -43,6 +42,15 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     progress.end();
     warn_unreadable(copied.map_err(|error| explain(&error))?);
     Ok(exit::SUCCESS)
+}
+
+pub(super) fn refuse_terminal() -> Result<(), Failure> {
+    match io::stdout().is_terminal() {
+        false => Ok(()),
+        true => Err(Failure::new(
+            "standard output is a terminal, which cannot use an image; redirect it to a file or pipe",
+        )),
+    }
 }
 
 fn options(args: &Args, plan: &Plan, size: u64) -> Result<StreamOptions, Failure> {
@@ -66,7 +74,7 @@ fn options(args: &Args, plan: &Plan, size: u64) -> Result<StreamOptions, Failure
     })
 }
 
-fn explain(error: &StreamError) -> Failure {
+pub(super) fn explain(error: &StreamError) -> Failure {
     Failure::new(match error {
         StreamError::Output { offset, source } if source.kind() == ErrorKind::BrokenPipe => {
             format!(
