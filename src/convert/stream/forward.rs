@@ -321,6 +321,12 @@ impl Storage for Forward {
         Ok(None)
     }
 
+    fn begin_sync(&self) {}
+
+    fn modified(&self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     fn is_read_only(&self) -> bool {
         true
     }
