@@ -9,6 +9,7 @@
 
 mod area;
 mod growth;
+mod held_holes;
 mod tail;
 
 use std::sync::{Arc, PoisonError};
@@ -19,6 +20,7 @@ use qcow2_format::{
 };
 use refcount::{BlockWrite, HostRun, Ledger, Need, Position, Reserve};
 
+use self::held_holes::HeldHoles;
 use crate::error::{Area, Error, Purpose, Result};
 use crate::metadata_map::MetadataMap;
 use crate::poison::Poison;
@@ -44,6 +46,7 @@ pub(crate) struct Allocator {
     blocks_kept: usize,
     /// First cluster that was never in use, for those who must not wait for the books.
     fresh_from: AtomicU64,
+    held_holes: HeldHoles,
 }
 
 #[derive(Debug)]
@@ -93,7 +96,8 @@ impl Allocator {
         let fresh_from = AtomicU64::new(ledger.fresh_from().get());
         let books = Mutex::new(Books { ledger, unpublished: Vec::new(), packing: None });
         let write_back = Mutex::default();
-        Self { geometry, storage, poison, write_back, books, blocks_kept, fresh_from }
+        let held_holes = HeldHoles::default();
+        Self { geometry, storage, poison, write_back, books, blocks_kept, fresh_from, held_holes }
     }
 
     /// Held by whoever writes refcount blocks or the refcount table, from before it takes their
@@ -312,7 +316,7 @@ impl Allocator {
     }
 
     fn punch_hole(&self, hole: Option<HostRun>) -> Result<()> {
-        let Some(hole) = hole else { return Ok(()) };
+        let Some(hole) = hole.filter(|hole| !self.held_holes.keep(*hole)) else { return Ok(()) };
         let len = hole.count.saturating_mul(self.geometry.cluster_bytes());
         // Space that the host does not take back is not worth an error.
         let _ = self.storage.punch_hole(self.offset(hole.first)?.get(), len);

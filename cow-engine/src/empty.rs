@@ -3,7 +3,7 @@
 //! The opposite of a discard, after which the guest reads zeros: here entries become 0, and whatever
 //! lies below shows. That is no change for the guest when both hold the same, as after a commit.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Purpose, Result};
 use crate::image::Image;
 
 impl Image {
@@ -34,9 +34,13 @@ impl Image {
         }
         self.flush_all()?;
         self.check_cut(0)?;
-        self.cut(0)?;
+        // Nearly all of the file goes with its end.
+        self.writer()?.allocator.hold_holes_back();
+        let trimmed = self.cut(0).and_then(|()| self.trim_file());
+        let len = self.storage.len().map_err(Error::storage(Purpose::Length));
+        let punched = len.and_then(|len| self.writer()?.allocator.punch_held_holes(len));
+        trimmed.and(punched)?;
         self.punch_whole_data_file();
-        self.trim_file()?;
         self.flush_all()
     }
 
