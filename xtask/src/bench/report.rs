@@ -26,16 +26,18 @@ impl Row {
 pub(super) fn table(rows: &[Row]) -> String {
     let width = rows.iter().map(|row| row.case.len()).max().unwrap_or(0).max("case".len());
     let mut text = format!(
-        "{:<width$}  {:>10}  {:>10}  {:>8}  {:>10}\n",
-        "case", "reference", "ours", "faster", "memory"
+        "{:<width$}  {:>10}  {:>10}  {:>8}  {:>15}  {:>10}\n",
+        "case", "reference", "ours", "faster", "cpu", "memory"
     );
     for row in rows {
         text.push_str(&format!(
-            "{:<width$}  {:>8.3} s  {:>8.3} s  {:>7.1}x  {:>6} MiB\n",
+            "{:<width$}  {:>8.3} s  {:>8.3} s  {:>7.1}x  {:>5.2} / {:>5.2} s  {:>6} MiB\n",
             row.case,
             row.reference.time.as_secs_f64(),
             row.ours.time.as_secs_f64(),
             row.ratio(),
+            row.reference.cpu.as_secs_f64(),
+            row.ours.cpu.as_secs_f64(),
             row.ours.memory.div_ceil(1 << 20),
         ));
     }
@@ -49,7 +51,11 @@ pub(super) fn write(bench: &str, rows: &[Row]) -> Outcome<PathBuf> {
 
 /// The same with more than rows: the members of an object are added.
 pub(super) fn write_with(bench: &str, rows: &[Row], more: Value) -> Outcome<PathBuf> {
-    let numbers = |run: &Run| json!({"seconds": run.time.as_secs_f64(), "memory": run.memory});
+    let numbers = |run: &Run| {
+        json!({
+            "seconds": run.time.as_secs_f64(), "cpu": run.cpu.as_secs_f64(), "memory": run.memory,
+        })
+    };
     let rows: Vec<_> = rows
         .iter()
         .map(|row| {
@@ -79,12 +85,13 @@ mod tests {
 
     #[test]
     fn the_table_has_ratios() {
-        let run = |seconds, memory| Run { time: Duration::from_secs(seconds), memory };
+        let time = Duration::from_secs;
+        let run = |seconds, memory| Run { time: time(seconds), cpu: time(seconds) / 2, memory };
         let row = Row { case: "large".into(), reference: run(40, 0), ours: run(1, 5 << 20) };
         assert_eq!(
             table(&[row]),
-            "case    reference        ours    faster      memory\n\
-             large    40.000 s     1.000 s     40.0x       5 MiB\n"
+            "case    reference        ours    faster              cpu      memory\n\
+             large    40.000 s     1.000 s     40.0x  20.00 /  0.50 s       5 MiB\n"
         );
     }
 }
