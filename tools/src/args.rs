@@ -2,8 +2,10 @@
 
 pub mod aio;
 pub mod cache;
+pub mod everywhere;
 pub mod image;
 pub mod keyval;
+pub mod number;
 pub mod object;
 pub mod output;
 pub mod runtime;
@@ -17,7 +19,8 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    amend, chain, check, compare, convert, create, demo, explain, info, map, measure, resize,
+    amend, bench, chain, check, compare, convert, create, dd, demo, explain, info, map, measure,
+    resize, snapshot,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
@@ -31,7 +34,8 @@ use crate::verb::{
     disable_help_subcommand = true,
     args_override_self = true,
     infer_long_args = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = everywhere::HELP
 )]
 pub struct Cli {
     /// What to do.
@@ -58,6 +62,12 @@ pub enum Verb {
     Amend(amend::Args),
     /// Say how large a file a new image needs
     Measure(measure::Args),
+    /// Copy a part of an image into a new one
+    Dd(dd::Args),
+    /// List the internal snapshots of an image
+    Snapshot(snapshot::Args),
+    /// Say how long many requests take
+    Bench(bench::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Say how one guest offset resolves, layer by layer and bit by bit

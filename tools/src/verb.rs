@@ -1,17 +1,20 @@
 //! The verbs of `qimg`, one file each.
 
 pub mod amend;
+pub mod bench;
 pub mod chain;
 pub mod check;
 pub mod compare;
 pub mod convert;
 pub mod create;
+pub mod dd;
 pub mod demo;
 pub mod explain;
 pub mod info;
 pub mod map;
 pub mod measure;
 pub mod resize;
+pub mod snapshot;
 
 use std::ffi::{OsStr, OsString};
 

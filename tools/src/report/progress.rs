@@ -1,8 +1,16 @@
-//! Progress: the bytes `-p` prints in qemu-img, or a bar for people at a terminal.
+//! Progress: the bytes `-p` prints in qemu-img, a line for whoever sends SIGUSR1, objects for
+//! programs, or a bar for people at a terminal.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use crate::args::everywhere;
+use crate::called::stands_in;
 
 /// Shows how far a long operation is. Nobody may be looking any more: output that fails is dropped,
 /// and the work goes on.
@@ -11,16 +19,19 @@ pub struct Progress {
     shown: Shown,
     total: u64,
     done: u64,
+    /// Percent it moves before it is shown again.
+    step: f64,
+    last: f64,
+    started: Instant,
 }
 
 #[derive(Debug)]
 enum Shown {
     Nothing,
-    /// `-p`: percentages on standard output, one each time it moved by `step` percent.
-    Lines {
-        step: f64,
-        last: f64,
-    },
+    /// `-p`: percentages on standard output.
+    Lines,
+    /// `--progress=json`: objects on standard error.
+    Objects,
     /// No `-p`, but somebody is looking at standard error.
     Bar(ProgressBar),
 }
@@ -32,21 +43,30 @@ pub const AMEND_STEP: f64 = 1.0;
 /// Percent a comparison moves before it prints again.
 pub const COMPARE_STEP: f64 = 2.0;
 
+/// Raised by SIGUSR1: somebody wants to know how far it is.
+static ASKED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// From here on SIGUSR1 is a question, and no longer the end of the process.
+pub fn listen() {
+    let asked = ASKED.get_or_init(Arc::default);
+    // Without it the signal ends the process, as it ends any other.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(asked));
+}
+
 impl Progress {
-    /// Decides by the flags: `-q` shows nothing, `-p` prints percentages, and otherwise a bar
-    /// appears if standard error is a terminal.
+    /// Decides by the flags: `-q` shows nothing, `-p` prints percentages, `--progress=json` objects,
+    /// and otherwise a bar appears if standard error is a terminal and this is no other program.
     #[must_use]
     pub fn start(quiet: bool, lines: bool, step: f64, total: u64) -> Self {
         let shown = match (quiet, lines) {
             (true, _) => Shown::Nothing,
-            (false, true) => Shown::Lines { step, last: 0.0 },
-            (false, false) if io::stderr().is_terminal() => Shown::Bar(bar(total)),
+            (false, true) if everywhere::forms().json_progress => Shown::Objects,
+            (false, true) => Shown::Lines,
+            (false, false) if io::stderr().is_terminal() && !stands_in() => Shown::Bar(bar(total)),
             (false, false) => Shown::Nothing,
         };
-        let progress = Self { shown, total, done: 0 };
-        if let Shown::Lines { .. } = progress.shown {
-            print(0.0);
-        }
+        let progress = Self { shown, total, done: 0, step, last: 0.0, started: Instant::now() };
+        progress.print(0.0);
         progress
     }
 
@@ -54,13 +74,12 @@ impl Progress {
     pub fn set(&mut self, done: u64) {
         self.done = done;
         let now = percent(done, self.total);
-        match &mut self.shown {
-            Shown::Lines { step, last } if now - *last >= *step => {
-                *last = now;
-                print(now);
-            }
-            Shown::Bar(bar) => bar.set_position(done),
-            _ => {}
+        self.answer(now);
+        if let Shown::Bar(bar) = &self.shown {
+            bar.set_position(done);
+        } else if now - self.last >= self.step {
+            self.last = now;
+            self.print(now);
         }
     }
 
@@ -70,18 +89,39 @@ impl Progress {
     }
 
     /// Everything is done: shows 100 percent.
-    pub fn complete(&self) {
-        if matches!(self.shown, Shown::Lines { last, .. } if last < 100.0) {
-            print(100.0);
+    pub fn complete(&mut self) {
+        self.done = self.total;
+        self.answer(100.0);
+        if self.last < 100.0 {
+            self.print(100.0);
         }
     }
 
     /// Ends the line, after success and after failure alike.
     pub fn end(self) {
         match self.shown {
-            Shown::Nothing => {}
-            Shown::Lines { .. } => show("\n"),
+            Shown::Nothing | Shown::Objects => {}
+            Shown::Lines => show("\n"),
             Shown::Bar(bar) => bar.finish_and_clear(),
+        }
+    }
+
+    /// Tells whoever sent SIGUSR1, unless they see it anyway.
+    fn answer(&self, percent: f64) {
+        let asked = ASKED.get().is_some_and(|asked| asked.swap(false, Ordering::Relaxed));
+        if asked && !matches!(self.shown, Shown::Lines) {
+            let _ = writeln!(io::stderr(), "    ({percent:.2}/100%)");
+        }
+    }
+
+    fn print(&self, percent: f64) {
+        match self.shown {
+            Shown::Lines => show(&line(percent)),
+            Shown::Objects => {
+                let text = object(self.done, self.total, self.started.elapsed().as_secs_f64());
+                let _ = writeln!(io::stderr(), "{text}");
+            }
+            Shown::Nothing | Shown::Bar(_) => {}
         }
     }
 }
@@ -91,10 +131,6 @@ fn percent(done: u64, total: u64) -> f64 {
     if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) }
 }
 
-fn print(percent: f64) {
-    show(&line(percent));
-}
-
 fn show(text: &str) {
     let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -102,6 +138,22 @@ fn show(text: &str) {
 
 fn line(percent: f64) -> String {
     format!("    ({percent:.2}/100%)\r")
+}
+
+/// What programs are told.
+#[derive(Serialize)]
+struct Object<'a> {
+    transferred: u64,
+    size: u64,
+    /// Seconds.
+    elapsed: f64,
+    description: &'a str,
+}
+
+fn object(transferred: u64, size: u64, elapsed: f64) -> String {
+    let description = &everywhere::forms().verb;
+    let object = Object { transferred, size, elapsed, description };
+    serde_json::to_string(&object).unwrap_or_default() // numbers and a text always are JSON
 }
 
 fn bar(total: u64) -> ProgressBar {
@@ -125,5 +177,14 @@ mod tests {
         assert_eq!(line(percent(1, 3)), "    (33.33/100%)\r");
         assert_eq!(line(percent(5, 5)), "    (100.00/100%)\r");
         assert_eq!(line(percent(0, 0)), "    (100.00/100%)\r");
+    }
+
+    #[test]
+    fn objects_have_four_members() {
+        let object: serde_json::Value = serde_json::from_str(&object(5, 10, 0.5)).unwrap();
+        let expected = serde_json::json!(
+            {"transferred": 5, "size": 10, "elapsed": 0.5, "description": ""}
+        );
+        assert_eq!(object, expected);
     }
 }

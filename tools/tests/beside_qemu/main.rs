@@ -2,11 +2,13 @@
 //! difference in output or exit code is a failure, except where ours are meant to differ.
 
 mod amend;
+mod bench;
 mod check;
 mod compare;
 mod convert;
 mod convert_options;
 mod create;
+mod dd;
 mod gallery;
 mod info;
 mod io;
@@ -17,5 +19,7 @@ mod new_verbs;
 mod no_space;
 mod page_cache;
 mod pair;
+mod progress;
 mod refusal;
 mod resize;
+mod snapshot;

@@ -69,6 +69,11 @@ impl Target {
     }
 }
 
+/// [`refuse_sources`] for one source.
+pub(in crate::verb) fn refuse_same_file(image: &ImageArg, source: &Chain) -> Result<(), Failure> {
+    refuse_sources(image, std::slice::from_ref(source))
+}
+
 /// Refuses a target that is a file of one of the sources, whatever name leads to it: locks would
 /// say so too, but `-U` and hosts without locks must not cost the source.
 fn refuse_sources(image: &ImageArg, sources: &[Chain]) -> Result<(), Failure> {
