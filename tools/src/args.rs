@@ -26,7 +26,7 @@ use crate::verb::{
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
 /// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `chain show` and `demo`
-/// have no counterpart there.
+/// have no counterpart there. Linked or copied as qemu-img, this program says what that one says.
 #[derive(Debug, Parser)]
 #[command(
     name = "qimg",

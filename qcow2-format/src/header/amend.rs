@@ -133,7 +133,7 @@ impl Header {
         if offset < start || end > available {
             return Err(Error::HeaderSpace { needed: end.max(start), available });
         }
-        self.rest = vec![0; (offset - start) as usize];
+        self.rest = vec![0; offset.saturating_sub(start) as usize];
         self.rest.extend_from_slice(&self.backing.name);
         self.backing.offset = offset;
         Ok(self)

@@ -14,7 +14,7 @@ use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
 use crate::args::runtime::DetectZeroes;
 use crate::args::tree::Flat;
-use crate::called::called_as;
+use crate::called::{called_as, stands_in};
 use crate::failure::Failure;
 use crate::open::{self, How, Opened};
 
@@ -194,6 +194,11 @@ impl OpenImage {
         self.chain().discard_at(offset, len).map_err(|error| open::cause(&error))
     }
 
+    /// Whether nothing can be made durable any more because the image is damaged.
+    fn is_given_up(&self) -> bool {
+        !self.settings.read_only && self.chain().flush().is_err_and(|error| open::is_damage(&error))
+    }
+
     /// Gives the disk another size.
     ///
     /// # Errors
@@ -351,6 +356,8 @@ impl<'a> Session<'a> {
     /// The image could not be made durable.
     pub fn close(&mut self) -> Result<(), Failure> {
         match self.image.take() {
+            // Whoever found the damage was told then.
+            Some(image) if stands_in() && image.is_given_up() => Ok(()),
             Some(image) => image.flush().map_err(|reason| {
                 Failure::new(format!("{}: closing failed: {reason}", image.argument.name))
             }),

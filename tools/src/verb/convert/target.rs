@@ -108,9 +108,10 @@ fn backing(args: &Args, plan: &Plan, image: &ImageArg) -> Result<Option<u64>, Fa
         Failure::new(format!("Could not open '{name}': Unknown driver '{format}'"))
     })?;
     let policy = Policy::new().probe(args.probe_backing);
-    backing_size(&image.path, name, parsed, policy)
-        .map(Some)
-        .map_err(|error| Failure::new(format!("Could not open '{name}': {}", explain(&error))))
+    backing_size(&image.path, name, parsed, policy).map(Some).map_err(|error| {
+        let reason = format!("Could not open backing file: {}", explain(&error));
+        Failure::new(format!("Could not open '{}': {reason}", image.name))
+    })
 }
 
 fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {
