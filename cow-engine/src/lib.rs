@@ -44,6 +44,7 @@ mod scratch;
 mod slice_cache;
 mod sync;
 mod translate;
+mod vm_state;
 mod write;
 mod zero;
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 
+use qimg::chain::Format;
 use qimg::engine::ResizeOptions;
 use qimg::format::Version;
 
@@ -192,6 +193,33 @@ impl OpenImage {
             return Ok(());
         }
         self.chain().discard_at(offset, len).map_err(|error| open::cause(&error))
+    }
+
+    /// Reads from the state of a virtual machine behind the disk.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn read_vm_state(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), String> {
+        self.keeps_vm_state()?;
+        let read = self.opened.chain_mut().read_vm_state(offset, bytes);
+        read.map_err(|error| open::cause(&error))
+    }
+
+    /// Writes to the state of a virtual machine behind the disk.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn write_vm_state(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        self.keeps_vm_state()?;
+        let written = self.opened.chain_mut().write_vm_state(offset, bytes);
+        written.map_err(|error| open::cause(&error))
+    }
+
+    fn keeps_vm_state(&self) -> Result<(), String> {
+        match self.opened.format() {
+            Format::Qcow2 => Ok(()),
+            Format::Raw => Err("Operation not supported".into()),
+        }
     }
 
     /// Whether nothing can be made durable any more because the image is damaged.

@@ -359,3 +359,34 @@ fn crashes_and_commands_for_other_drivers() {
         assert_eq!((ours.code, &*ours.stdout), (None, ""), "{command}");
     }
 }
+
+#[test]
+fn the_state_of_a_virtual_machine_lies_behind_the_disk() {
+    let gallery = Gallery::new();
+    let commands = [
+        "read -b -P 0 0 64k",
+        "write -b -P 7 4k 100k",
+        "read -b -P 0 0 4k",
+        "read -b -P 7 4k 100k",
+        "write -b 5G 512",
+        "read -b -P 0xcd 5G 512",
+        "read -b -P 0 100G 4k",
+        "read -b 1 512",
+        "write -b 0 100",
+        "write -b 0 3G",
+        "read -P 0 512k 512k",
+        "length",
+        "truncate 3M",
+        "map",
+    ];
+    for image in ["nothing.qcow2", "v2.qcow2", "small-clusters.qcow2", "top.qcow2"] {
+        same(&gallery, &["-f", "qcow2"], image, &commands[..commands.len() - 2]);
+        let path = gallery.path("io.img");
+        Qemu::img(["check", "-q", &path]).success();
+        let kept = ["read -b -P 7 4k 100k", "read -b -P 0xcd 5G 512"];
+        let kept = kept.iter().flat_map(|command| ["-c", command]);
+        let args: Vec<&str> = ["-f", "qcow2"].into_iter().chain(kept).chain([&*path]).collect();
+        Qemu::io(args).success();
+    }
+    same(&gallery, &["-f", "qcow2", "-r"], "nothing.qcow2", &["write -b 0 4k", "read -b 0 4k"]);
+}
