@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn version_2_has_no_features() {
-        let mut features = Features::default();
-        features.incompatible = IncompatibleFeatures::DIRTY;
+        let incompatible = IncompatibleFeatures::DIRTY;
+        let features = Features { incompatible, ..Features::default() };
         let dirty = header(Version::V3).with_features(features).unwrap();
         assert!(dirty.with_version(Version::V2).is_err());
         let order = RefcountOrder::new(6).unwrap();
