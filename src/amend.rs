@@ -205,3 +205,6 @@ fn has_compressed(image: &cow_engine::Image) -> Result<bool, AmendError> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests;

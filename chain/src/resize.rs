@@ -44,6 +44,35 @@ impl Chain {
         planned.map(Some).map_err(|source| top.image_error(source))
     }
 
+    /// Reads from the state of a virtual machine that the top layer keeps behind its disk.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`] when the top layer is raw and keeps none, or the image cannot be read.
+    pub fn read_vm_state(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let Some(top) = self.top_mut() else { return Err(Error::ReadOnly) };
+        let done = match top.disk_mut() {
+            Disk::Raw(_) => return Err(Error::ReadOnly),
+            Disk::Qcow2(image) => image.read_vm_state(offset, buf),
+        };
+        done.map_err(|source| top.image_error(source))
+    }
+
+    /// Writes to that state, durably.
+    ///
+    /// # Errors
+    /// As for [`read_vm_state`](Chain::read_vm_state), or the image cannot be written.
+    pub fn write_vm_state(&mut self, offset: u64, buf: &[u8]) -> Result<()> {
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let Some(top) = self.top_mut() else { return Err(Error::ReadOnly) };
+        let done = match top.disk_mut() {
+            Disk::Raw(_) => return Err(Error::ReadOnly),
+            Disk::Qcow2(image) => image.write_vm_state(offset, buf),
+        };
+        done.map_err(|source| top.image_error(source))
+    }
+
     /// What a raw layer does not check for itself.
     fn check_resize(&self, size: u64, options: ResizeOptions) -> Result<()> {
         if self.is_read_only() {

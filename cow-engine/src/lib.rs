@@ -47,6 +47,7 @@ mod slice_cache;
 mod survey;
 mod sync;
 mod translate;
+mod vm_state;
 mod write;
 mod zero;
 

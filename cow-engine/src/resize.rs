@@ -119,7 +119,11 @@ impl Image {
 
     /// Runs `work` as if the disk had another size, one that the L1 table covers. Nobody else uses
     /// the image, and the disk knows nothing of it.
-    fn as_if_sized<T>(&mut self, size: u64, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn as_if_sized<T>(
+        &mut self,
+        size: u64,
+        work: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<T> {
         let as_if = self.header.clone().with_virtual_size(size)?;
         let header = std::mem::replace(&mut self.header, as_if);
         let result = work(self);

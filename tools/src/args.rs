@@ -2,8 +2,10 @@
 
 pub mod aio;
 pub mod cache;
+pub mod everywhere;
 pub mod image;
 pub mod keyval;
+pub mod number;
 pub mod object;
 pub mod output;
 pub mod runtime;
@@ -17,14 +19,16 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use crate::verb::{
-    amend, audit, chain, check, commit, compare, convert, create, demo, explain, hash, info, map,
-    measure, rebase, resize, view,
+    amend, audit, bench, chain, check, commit, compare, convert, create, dd, demo, explain, hash,
+    info, map, measure, rebase, resize, snapshot, view,
 };
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
 /// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `hash`, `audit`,
 /// `view`, `chain show` and `demo` have no counterpart there.
+/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `chain show` and `demo`
+/// have no counterpart there. Linked or copied as qemu-img, this program says what that one says.
 #[derive(Debug, Parser)]
 #[command(
     name = "qimg",
@@ -32,7 +36,8 @@ use crate::verb::{
     disable_help_subcommand = true,
     args_override_self = true,
     infer_long_args = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = everywhere::HELP
 )]
 pub struct Cli {
     /// What to do.
@@ -63,6 +68,12 @@ pub enum Verb {
     Amend(amend::Args),
     /// Say how large a file a new image needs
     Measure(measure::Args),
+    /// Copy a part of an image into a new one
+    Dd(dd::Args),
+    /// List the internal snapshots of an image
+    Snapshot(snapshot::Args),
+    /// Say how long many requests take
+    Bench(bench::Args),
     /// Compare what two images show
     Compare(compare::Args),
     /// Hash what a guest sees, whatever the format

@@ -295,6 +295,9 @@ pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
 /// them, otherwise the error itself.
 #[must_use]
 pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    if stands_in() && is_damage(error) {
+        return "Input/output error".into();
+    }
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(host) = error.downcast_ref::<io::Error>() {
@@ -303,6 +306,17 @@ pub fn cause(error: &(dyn std::error::Error + 'static)) -> String {
         next = error.source();
     }
     error.to_string()
+}
+
+/// Whether the image is damaged, or was given up earlier: the real tools have one word for both.
+pub fn is_damage(error: &(dyn std::error::Error + 'static)) -> bool {
+    use qimg::chain::Error;
+    use qimg::engine::Class;
+    matches!(
+        error.downcast_ref(),
+        Some(Error::Image { source, .. })
+            if matches!(source.class(), Class::Corrupt | Class::Poisoned)
+    )
 }
 
 /// The host's words for an error, without the number behind them.

@@ -4,23 +4,28 @@ use std::ffi::OsString;
 use std::io::Write;
 
 use clap::Parser;
+use serde::Serialize;
 
 use crate::args::usage::{self, Refusal};
-use crate::args::{Cli, Verb};
-use crate::called::called_as;
+use crate::args::{Cli, Verb, everywhere};
+use crate::called::{advice, called_as};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
+use crate::report::progress;
 use crate::verb;
 
 /// Verbs of qemu-img that this program will learn.
-const LATER: [&str; 4] = ["snapshot", "bench", "dd", "bitmap"];
+const LATER: [&str; 1] = ["bitmap"];
 
 /// Runs the program with these arguments (the first is its name) and returns its exit code.
 pub fn run(arguments: &[OsString]) -> u8 {
-    let outcome = match Cli::try_parse_from(verb::resize::shield_sizes(arguments)) {
-        Ok(cli) => dispatch(cli.verb),
-        Err(error) => refuse(arguments, &error),
-    };
+    progress::listen();
+    let outcome = everywhere::take(arguments).and_then(|arguments| {
+        match Cli::try_parse_from(verb::resize::shield_sizes(&arguments)) {
+            Ok(cli) => dispatch(cli.verb),
+            Err(error) => refuse(&arguments, &error),
+        }
+    });
     finish("qimg", outcome)
 }
 
@@ -29,7 +34,9 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
     match outcome {
         Ok(code) => code,
         Err(failure) => {
-            if let Some(message) = failure.message() {
+            if let Some(message) = failure.message().filter(|_| everywhere::forms().json_errors) {
+                let _ = writeln!(std::io::stderr(), "{}", json(program, message, &failure));
+            } else if let Some(message) = failure.message() {
                 // Nothing can be done when even standard error is gone.
                 let _ =
                     writeln!(std::io::stderr(), "{}: {}", called_as(program), one_line(message));
@@ -40,6 +47,23 @@ pub fn finish(program: &str, outcome: Outcome) -> u8 {
             failure.code()
         }
     }
+}
+
+/// A failure for programs. `second` is what stands below the message.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Told<'a> {
+    program: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second: Option<&'a str>,
+    exit_code: u8,
+}
+
+fn json(program: &str, message: &str, failure: &Failure) -> String {
+    let (second, exit_code) = (failure.second(), failure.code());
+    let told = Told { program: called_as(program), message, second, exit_code };
+    serde_json::to_string(&told).unwrap_or_default() // texts and a number always are JSON
 }
 
 /// File names may hold line ends and control characters, and images choose the names of their
@@ -87,6 +111,9 @@ fn dispatch(verb: Verb) -> Outcome {
         Verb::Map(args) => verb::map::run(&args),
         Verb::Convert(args) => verb::convert::run(&args),
         Verb::Amend(args) => verb::amend::run(&args),
+        Verb::Bench(args) => verb::bench::run(&args),
+        Verb::Dd(args) => verb::dd::run(&args),
+        Verb::Snapshot(args) => verb::snapshot::run(&args),
         Verb::Measure(args) => verb::measure::run(&args),
         Verb::Resize(args) => verb::resize::run(&args),
         Verb::Commit(args) => verb::commit::run(&args),
@@ -105,7 +132,8 @@ fn dispatch(verb: Verb) -> Outcome {
 fn unknown_verb(words: &[OsString]) -> Failure {
     let name = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
     if LATER.contains(&name.as_ref()) {
-        return Failure::new(format!("{name} is not offered yet; use 'qemu-img {name}'"));
+        let help = format!("; use 'qemu-img {name}'");
+        return Failure::new(format!("{name} is not offered yet{}", advice(&help)));
     }
     Failure::usage("qimg", "", &format!("Command not found: {name}"))
 }

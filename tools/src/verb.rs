@@ -2,12 +2,14 @@
 
 pub mod amend;
 pub mod audit;
+pub mod bench;
 pub mod chain;
 pub mod check;
 pub mod commit;
 pub mod compare;
 pub mod convert;
 pub mod create;
+pub mod dd;
 pub mod demo;
 pub mod explain;
 pub mod hash;
@@ -17,6 +19,7 @@ pub mod measure;
 mod operation;
 pub mod rebase;
 pub mod resize;
+pub mod snapshot;
 pub mod view;
 
 use std::ffi::{OsStr, OsString};

@@ -21,7 +21,7 @@ struct Request {
 pub(crate) fn run(words: &[String]) -> Outcome {
     let request = parse(words)?;
     let runner = request.runner.or_else(|| std::env::var_os(VARIABLE).map(PathBuf::from));
-    let runner = existing(runner)?;
+    let runner = existing(runner.as_deref())?;
     command::run(cargo().args(["build", "--quiet", "--package", "qimg-tools", "--bins"]))?;
     let folder = build_folder()?;
     let mut suite = Command::new(runner);
@@ -30,12 +30,12 @@ pub(crate) fn run(words: &[String]) -> Outcome {
 }
 
 /// The runner as it is found from here, wherever the tests then run.
-fn existing(runner: Option<PathBuf>) -> Outcome<PathBuf> {
-    let what = match &runner {
+fn existing(runner: Option<&Path>) -> Outcome<PathBuf> {
+    let what = match runner {
         None => "the runner of QEMU's own tests".to_owned(),
         Some(path) => format!("the runner of QEMU's own tests, {}", path.display()),
     };
-    let found = runner.as_deref().map(Path::canonicalize).and_then(Result::ok);
+    let found = runner.map(Path::canonicalize).and_then(Result::ok);
     found.filter(|path| path.is_file()).ok_or_else(|| Failure::Missing {
         what,
         hint: format!(
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_missing_runner_is_explained() {
-        for runner in [None, Some(PathBuf::from("no/such/runner"))] {
+        for runner in [None, Some(Path::new("no/such/runner"))] {
             let text = existing(runner).unwrap_err().to_string();
             assert!(text.starts_with("missing: the runner of QEMU's own tests"), "{text}");
             assert!(text.contains("--runner PATH"), "{text}");

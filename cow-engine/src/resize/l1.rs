@@ -9,7 +9,7 @@ use crate::l1_table::L1Table;
 
 impl Image {
     /// Moves the L1 table to a place where it has room for `entries`.
-    pub(super) fn move_l1_table(&mut self, entries: u32) -> Result<()> {
+    pub(crate) fn move_l1_table(&mut self, entries: u32) -> Result<()> {
         let geometry = self.geometry();
         let writer = self.writer()?;
         let clusters = geometry.clusters_for(u64::from(entries) * 8);

@@ -32,23 +32,31 @@ impl Image {
     /// of the first one reads as zeros.
     pub(super) fn map_ahead(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {
         let first = start.next_multiple_of(self.geometry().cluster_bytes());
-        self.map_rest_of_cluster(start, first.min(end))?;
+        self.map_rest_of_cluster(start, first.min(end), how)?;
         self.map_clusters(first, end, how)
     }
 
     /// Makes sure that a write to the rest of a cluster that has been there before needs no new
-    /// host cluster: zeros are written over the zeros that are read.
-    fn map_rest_of_cluster(&self, start: u64, end: u64) -> Result<()> {
+    /// host cluster: zeros are written over the zeros that are read. Host space that is kept for it
+    /// in name only is reserved as asked.
+    fn map_rest_of_cluster(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {
         let plan = self.plan_read(start, end - start)?;
-        let has_place = |run: &Run| match run.kind {
-            RunKind::Data { .. } => true,
-            RunKind::Zero { reserved } | RunKind::Below { reserved } => reserved.is_some(),
-            RunKind::Compressed { .. } => false,
+        let place = |run: &Run| match run.kind {
+            RunKind::Data { host } => Some(host),
+            RunKind::Zero { reserved } | RunKind::Below { reserved } => reserved,
+            RunKind::Compressed { .. } => None,
         };
-        if plan.runs().iter().all(has_place) {
-            return Ok(());
+        let Some(places) = plan.runs().iter().map(place).collect::<Option<Vec<_>>>() else {
+            return self.write_at(start, &vec![0; (end - start) as usize]);
+        };
+        if matches!(how, Preallocation::Falloc | Preallocation::Full) {
+            for (run, host) in plan.runs().iter().zip(places) {
+                let reserved = self.data_storage().allocate(host.get(), run.len);
+                reserved.map_err(Error::storage(Purpose::Data))?;
+                self.note_data_written();
+            }
         }
-        self.write_at(start, &vec![0; (end - start) as usize])
+        Ok(())
     }
 
     fn map_clusters(&self, start: u64, end: u64, how: Preallocation) -> Result<()> {

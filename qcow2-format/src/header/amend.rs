@@ -133,7 +133,7 @@ impl Header {
         if offset < start || end > available {
             return Err(Error::HeaderSpace { needed: end.max(start), available });
         }
-        self.rest = vec![0; (offset - start) as usize];
+        self.rest = vec![0; offset.saturating_sub(start) as usize];
         self.rest.extend_from_slice(&self.backing.name);
         self.backing.offset = offset;
         Ok(self)
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn version_2_has_no_features() {
-        let mut features = Features::default();
-        features.incompatible = IncompatibleFeatures::DIRTY;
+        let incompatible = IncompatibleFeatures::DIRTY;
+        let features = Features { incompatible, ..Features::default() };
         let dirty = header(Version::V3).with_features(features).unwrap();
         assert!(dirty.with_version(Version::V2).is_err());
         let order = RefcountOrder::new(6).unwrap();

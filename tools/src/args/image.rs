@@ -126,7 +126,8 @@ impl ImageArg {
         Ok(Self { name: shown, ..from_tree(Some(file.path), format, all)? })
     }
 
-    /// The same image with other options; those of before hold where nothing else is said.
+    /// The same image with other options. Those of before that say what it is still hold; those
+    /// that say how it is worked with are back at their defaults where nothing else is said.
     ///
     /// # Errors
     /// An option that cannot change while the image is open, or a value that is none of its values.
@@ -139,7 +140,10 @@ impl ImageArg {
             let key = key.strip_prefix("file.").unwrap_or(key);
             return Err(format!("Cannot change the option '{key}'"));
         }
-        let all = self.given.iter().cloned().chain(options).collect();
+        let stays = |(key, _): &&(String, String)| {
+            key != "lazy-refcounts" && Runtime::default().take(key, "on") == Ok(false)
+        };
+        let all = self.given.iter().filter(stays).cloned().chain(options).collect();
         let changed = from_tree(Some(self.path.clone()), self.format, all)?;
         Ok(Self { name: self.name.clone(), ..changed })
     }

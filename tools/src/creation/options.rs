@@ -204,11 +204,18 @@ fn normalise(option: &CreateOption, value: Option<&str>) -> Result<String, Strin
     }
 }
 
+/// A number as C reads it: `0x` hexadecimal, `0` octal, and below zero from the far end.
 fn size_of(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(digits, 16).ok(),
-        None => text.parse().ok(),
-    }
+    let (is_negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let number = match (digits.strip_prefix("0x"), digits.strip_prefix('0')) {
+        (Some(digits), _) => u64::from_str_radix(digits, 16),
+        (None, Some(digits)) if !digits.is_empty() => u64::from_str_radix(digits, 8),
+        _ => digits.parse(),
+    };
+    number.ok().map(|number| if is_negative { number.wrapping_neg() } else { number })
 }
 
 fn normalise_size(name: &str, value: &str) -> Result<String, String> {

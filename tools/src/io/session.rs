@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io::Write;
 
+use qimg::chain::Format;
 use qimg::engine::ResizeOptions;
 use qimg::format::Version;
 
@@ -14,7 +15,7 @@ use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
 use crate::args::runtime::DetectZeroes;
 use crate::args::tree::Flat;
-use crate::called::called_as;
+use crate::called::{called_as, stands_in};
 use crate::failure::Failure;
 use crate::open::{self, How, Opened};
 
@@ -194,6 +195,38 @@ impl OpenImage {
         self.chain().discard_at(offset, len).map_err(|error| open::cause(&error))
     }
 
+    /// Reads from the state of a virtual machine behind the disk.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn read_vm_state(&mut self, offset: u64, bytes: &mut [u8]) -> Result<(), String> {
+        self.keeps_vm_state()?;
+        let read = self.opened.chain_mut().read_vm_state(offset, bytes);
+        read.map_err(|error| open::cause(&error))
+    }
+
+    /// Writes to the state of a virtual machine behind the disk.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn write_vm_state(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        self.keeps_vm_state()?;
+        let written = self.opened.chain_mut().write_vm_state(offset, bytes);
+        written.map_err(|error| open::cause(&error))
+    }
+
+    fn keeps_vm_state(&self) -> Result<(), String> {
+        match self.opened.format() {
+            Format::Qcow2 => Ok(()),
+            Format::Raw => Err("Operation not supported".into()),
+        }
+    }
+
+    /// Whether nothing can be made durable any more because the image is damaged.
+    fn is_given_up(&self) -> bool {
+        !self.settings.read_only && self.chain().flush().is_err_and(|error| open::is_damage(&error))
+    }
+
     /// Gives the disk another size.
     ///
     /// # Errors
@@ -351,6 +384,8 @@ impl<'a> Session<'a> {
     /// The image could not be made durable.
     pub fn close(&mut self) -> Result<(), Failure> {
         match self.image.take() {
+            // Whoever found the damage was told then.
+            Some(image) if stands_in() && image.is_given_up() => Ok(()),
             Some(image) => image.flush().map_err(|reason| {
                 Failure::new(format!("{}: closing failed: {reason}", image.argument.name))
             }),

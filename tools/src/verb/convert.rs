@@ -8,6 +8,7 @@ mod target;
 mod to_pipe;
 
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use qimg::chain::Chain;
 use qimg::convert::{ConvertError, ConvertReport, convert};
@@ -22,6 +23,7 @@ use crate::open::{How, open_for_verb};
 use crate::report::progress::{CONVERT_STEP, Progress};
 use checks::Plan;
 use target::Target;
+pub(super) use target::refuse_same_file;
 
 /// Runs the verb.
 ///
@@ -61,13 +63,17 @@ fn open_sources(args: &Args, plan: &Plan) -> Result<Vec<Chain>, Failure> {
 fn copy(args: &Args, plan: &Plan, sources: &[Chain], target: &Target) -> Result<(), Failure> {
     let total = sources.iter().map(Chain::virtual_size).fold(0, u64::saturating_add);
     let progress = Mutex::new(Progress::start(args.quiet, args.progress, CONVERT_STEP, total));
+    let started = Instant::now();
     let report = |behind: u64| {
+        if let Some(wait) = plan.rate.and_then(|rate| too_early(started, behind, rate)) {
+            std::thread::sleep(wait);
+        }
         if let Ok(mut progress) = progress.lock() {
             progress.set(behind);
         }
     };
     let copied = convert(sources, target.chain(), &target.options(args, plan), &report);
-    if let Ok(progress) = progress.into_inner() {
+    if let Ok(mut progress) = progress.into_inner() {
         if copied.is_ok() {
             progress.complete();
         }
@@ -91,4 +97,12 @@ fn warn_unreadable(done: ConvertReport) {
             done.unreadable
         );
     }
+}
+
+/// How long to wait so that no more than `rate` bytes are copied in a second.
+fn too_early(started: Instant, behind: u64, rate: u64) -> Option<Duration> {
+    let seconds = behind / rate;
+    let rest = u128::from(behind % rate) * 1_000_000_000 / u128::from(rate);
+    let due = Duration::new(seconds, u32::try_from(rest).unwrap_or(u32::MAX));
+    due.checked_sub(started.elapsed())
 }

@@ -116,7 +116,7 @@ fn describe_one(args: &Args, image: &ImageArg) -> Result<Described, Failure> {
     Ok(Described { info, backing_path })
 }
 
-fn words(image: &ImageArg, error: &InfoError) -> String {
+pub(super) fn words(image: &ImageArg, error: &InfoError) -> String {
     match error {
         InfoError::Storage(error) => open::storage_words(&image.path, error),
         other => other.to_string(),

@@ -59,7 +59,8 @@ impl Watched {
             self.keep_rate(step.done, begun);
         }));
         let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let shown = shown.unwrap_or_else(|| Progress::start(self.quiet, self.lines, self.step, 0));
+        let mut shown =
+            shown.unwrap_or_else(|| Progress::start(self.quiet, self.lines, self.step, 0));
         if done.is_ok() {
             shown.complete();
         }

@@ -268,3 +268,125 @@ fn commands_from_standard_input() {
         assert_eq!(ours, theirs, "{input:?}");
     }
 }
+
+#[test]
+fn options_change_while_an_image_is_open() {
+    let gallery = Gallery::new();
+    for options in [
+        "lazy-refcounts=on",
+        "lazy-refcounts=42",
+        "cache-size=1M",
+        "l2-cache-entry-size=33k",
+        "l2-cache-entry-size=128k",
+        "cache-size=1M,l2-cache-size=2M",
+        "refcount-cache-size=256T",
+        "cache-size=1M,l2-cache-size=1M,refcount-cache-size=1M",
+        "cache-clean-interval=-1",
+        "overlap-check=all",
+        "overlap-check=blubb",
+        "overlap-check=all,overlap-check.template=none",
+        "overlap-check.active-l1=off",
+        "pass-discard-other=on",
+        "discard=ignore",
+        "foo=bar",
+        "detect-zeroes=on",
+        "driver=raw",
+        "file.locking=off",
+        "cache.direct=on",
+    ] {
+        let reopen = format!("reopen -o {options}");
+        let commands =
+            [&*reopen, "write -P 0 0 64k", "discard 64k 64k", "map", "reopen -r", "length"];
+        same(&gallery, &["-f", "qcow2"], "scattered.qcow2", &commands);
+    }
+    let wrong = ["reopen -r -o read-only=on", "reopen -c none -o cache.direct=on", "reopen -c foo"];
+    same(&gallery, &["-f", "qcow2"], "nothing.qcow2", &wrong);
+}
+
+#[test]
+fn the_disk_is_cut_and_grows() {
+    let gallery = Gallery::new();
+    let commands = [
+        "write -P 5 0 1M",
+        "truncate 512k",
+        "length",
+        "truncate 2M",
+        "read -P 0 512k 512k",
+        "length",
+        "truncate -m metadata 3M",
+        "truncate -m full 1M",
+        "truncate -m foo 4M",
+        "truncate foo",
+        "truncate",
+        "truncate -x 1",
+        "truncate 5000",
+        "map",
+    ];
+    for image in ["nothing.qcow2", "v2.qcow2"] {
+        same(&gallery, &["-f", "qcow2", "-t", "writeback"], image, &commands);
+    }
+    let raw = ["truncate 512k", "length", "truncate 2M", "length"];
+    same(&gallery, &["-f", "raw"], "base.raw", &raw);
+    same(&gallery, &["-f", "qcow2", "-r"], "nothing.qcow2", &["truncate 1M"]);
+}
+
+#[test]
+fn crashes_and_commands_for_other_drivers() {
+    let gallery = Gallery::new();
+    for command in [
+        "sigraise 0",
+        "sigraise foo",
+        "sigraise -1",
+        "sigraise 99",
+        "sigraise",
+        "break a b",
+        "resume a",
+        "remove_break a",
+        "zone_report 0 1",
+        "zone_open 0 1",
+        "zone_append 0 1",
+        "help",
+        "help truncate",
+        "help zone_reset",
+        "help nope",
+    ] {
+        let commands = ["write -P 7 0 64k", command, "length"];
+        same(&gallery, &["-f", "qcow2", "-t", "writeback"], "nothing.qcow2", &commands);
+    }
+    let path = gallery.path("nothing.qcow2");
+    for command in ["sigraise 9", "abort"] {
+        let ours = qimg_io(&["-f", "qcow2", "-c", command, "-c", "length", &path]);
+        assert_eq!((ours.code, &*ours.stdout), (None, ""), "{command}");
+    }
+}
+
+#[test]
+fn the_state_of_a_virtual_machine_lies_behind_the_disk() {
+    let gallery = Gallery::new();
+    let commands = [
+        "read -b -P 0 0 64k",
+        "write -b -P 7 4k 100k",
+        "read -b -P 0 0 4k",
+        "read -b -P 7 4k 100k",
+        "write -b 5G 512",
+        "read -b -P 0xcd 5G 512",
+        "read -b -P 0 100G 4k",
+        "read -b 1 512",
+        "write -b 0 100",
+        "write -b 0 3G",
+        "read -P 0 512k 512k",
+        "length",
+        "truncate 3M",
+        "map",
+    ];
+    for image in ["nothing.qcow2", "v2.qcow2", "small-clusters.qcow2", "top.qcow2"] {
+        same(&gallery, &["-f", "qcow2"], image, &commands[..commands.len() - 2]);
+        let path = gallery.path("io.img");
+        Qemu::img(["check", "-q", &path]).success();
+        let kept = ["read -b -P 7 4k 100k", "read -b -P 0xcd 5G 512"];
+        let kept = kept.iter().flat_map(|command| ["-c", command]);
+        let args: Vec<&str> = ["-f", "qcow2"].into_iter().chain(kept).chain([&*path]).collect();
+        Qemu::io(args).success();
+    }
+    same(&gallery, &["-f", "qcow2", "-r"], "nothing.qcow2", &["write -b 0 4k", "read -b 0 4k"]);
+}

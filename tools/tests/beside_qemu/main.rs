@@ -3,11 +3,13 @@
 
 mod amend;
 mod bases;
+mod bench;
 mod check;
 mod compare;
 mod convert;
 mod convert_options;
 mod create;
+mod dd;
 mod from_pipe;
 mod gallery;
 mod info;
@@ -19,6 +21,8 @@ mod new_verbs;
 mod no_space;
 mod page_cache;
 mod pair;
+mod progress;
 mod refusal;
 mod resize;
+mod snapshot;
 mod to_pipe;

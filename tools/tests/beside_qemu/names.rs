@@ -37,19 +37,16 @@ fn a_link_is_the_program_it_is_called_after() {
     let absent = absent.to_str().expect("text");
     let top = folder.path("top.qcow2");
     let top = top.to_str().expect("text");
-    Qemu::img(&["create", "-q", "-u", "-f", "qcow2", "-b", absent, "-F", "raw", top, "1M"]);
+    Qemu::img(["create", "-q", "-u", "-f", "qcow2", "-b", absent, "-F", "raw", top, "1M"]);
     for (_, [img, io, nbd]) in linked(&folder) {
         for args in [["map", absent], ["map", top], ["info", absent]] {
-            same(&Qemu::img(&args), &run(&img, &args));
+            same(&Qemu::img(args), &run(&img, args));
         }
         for args in [["-c", "length", absent], ["-c", "length", top]] {
-            same(&Qemu::io(&args), &run(&io, &args));
+            same(&Qemu::io(args), &run(&io, args));
         }
-        same(
-            &Qemu::io(&["-c", "open a", "-c", "frob"]),
-            &run(&io, &["-c", "open a", "-c", "frob"]),
-        );
-        let said = run(&nbd, &["-L"]);
+        same(&Qemu::io(["-c", "open a", "-c", "frob"]), &run(&io, ["-c", "open a", "-c", "frob"]));
+        let said = run(&nbd, ["-L"]);
         assert_eq!(said.code, Some(1));
         assert_eq!(
             said.stderr,

@@ -54,8 +54,6 @@ fn perform(image: &OpenImage, offset: u64, len: u64) -> Result<(), String> {
         return Err("Input/output error".into());
     }
     image.discard(offset, len)?;
-    if image.settings.cache.flush_each_write() {
-        image.flush()?;
-    }
-    Ok(())
+    // Only a flush gives the space back; the next command can then use it, as in the real tool.
+    image.flush()
 }

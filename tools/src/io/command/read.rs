@@ -54,7 +54,7 @@ const READ_DETAILS: &str = " \
  -q  no statistics
  -s  with -P: where to start verifying, relative to off
  -v  dump what was read
- -a, -p and -r are accepted and have no effect; -b (VM state) is not offered
+ -a, -p and -r are accepted and have no effect; -b reads the state of a virtual machine
 ";
 
 const VECTORED_DETAILS: &str = " \
@@ -83,21 +83,37 @@ struct Job {
     quiet: bool,
     terse: bool,
     operations: u32,
+    /// Behind the disk, where the state of a virtual machine is kept.
+    vm_state: bool,
 }
 
 fn read(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
     let parsed = invocation.parse("abCl:pP:qrs:v")?;
-    if parsed.has('b') {
-        return Err(Problem::Complained("read: -b is not offered: no VM state is kept".into()));
-    }
     let [offset, len] = parsed.operands.as_slice() else { return Err(Problem::Usage) };
     let offset = number::parse(offset).map_err(Problem::Told)?;
     let len = number::parse_length(len, "").map_err(Problem::Told)?;
     if !parsed.has('P') && (parsed.has('s') || parsed.has('l')) {
         return Err(Problem::Usage);
     }
+    if parsed.has('b') {
+        check_sectors(offset, len)?;
+    }
     let verify = verification(&parsed, len)?;
     execute(session, "read", &Job { verify, ..job(&parsed, offset, len)? })
+}
+
+/// The state of a virtual machine is read and written by sectors.
+///
+/// # Errors
+/// The message to print.
+pub(super) fn check_sectors(offset: u64, len: u64) -> Result<(), Problem> {
+    let wrong = [("offset", offset), ("count", len)];
+    match wrong.into_iter().find(|(_, number)| !number.is_multiple_of(512)) {
+        None => Ok(()),
+        Some((what, number)) => {
+            Err(Problem::Told(format!("{number} is not a sector-aligned value for '{what}'")))
+        }
+    }
 }
 
 fn verification(parsed: &Parsed, len: u64) -> Result<Option<Verify>, Problem> {
@@ -122,6 +138,7 @@ fn job(parsed: &Parsed, offset: u64, len: u64) -> Result<Job, Problem> {
         quiet: parsed.has('q'),
         terse: parsed.has('C'),
         operations: 1,
+        vm_state: parsed.has('b'),
     })
 }
 
@@ -172,18 +189,24 @@ fn execute(session: &mut Session<'_>, name: &str, job: &Job) -> Result<(), Probl
     if matches { Ok(()) } else { Err(Problem::Silent) }
 }
 
-fn fetch(session: &Session<'_>, name: &str, job: &Job) -> Result<Vec<u8>, Problem> {
+fn fetch(session: &mut Session<'_>, name: &str, job: &Job) -> Result<Vec<u8>, Problem> {
     let failed = |reason: &str| Problem::Told(format!("{name} failed: {reason}"));
-    let image = session.image()?;
-    if !image.holds(job.offset, job.len) {
+    let image = session.image_mut()?;
+    if !job.vm_state && !image.holds(job.offset, job.len) {
         return Err(failed("Input/output error"));
     }
     let mut bytes = Vec::new();
     let len = usize::try_from(job.len).map_err(|_| failed("Cannot allocate memory"))?;
     bytes.try_reserve_exact(len).map_err(|_| failed("Cannot allocate memory"))?;
     bytes.resize(len, 0);
-    let read = image.chain().read_at(job.offset, &mut bytes);
-    read.map_err(|error| failed(&crate::open::cause(&error)))?;
+    let read = match job.vm_state {
+        true => image.read_vm_state(job.offset, &mut bytes),
+        false => {
+            let read = image.chain().read_at(job.offset, &mut bytes);
+            read.map_err(|error| crate::open::cause(&error))
+        }
+    };
+    read.map_err(|reason| failed(&reason))?;
     Ok(bytes)
 }
 

@@ -58,7 +58,8 @@ const DETAILS: &str = " \
  -u  with -z: give the space back
  -z  write zeros
  -n  with -z: fail rather than write zeros byte by byte
- -p and -r are accepted and have no effect; -b is not offered
+ -b  write to the state of a virtual machine, behind the disk
+ -p and -r are accepted and have no effect
 ";
 
 const VECTORED_DETAILS: &str = " \
@@ -89,6 +90,8 @@ struct Job {
     flush: bool,
     quiet: bool,
     terse: bool,
+    /// Behind the disk, where the state of a virtual machine is kept.
+    vm_state: bool,
 }
 
 fn write(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), Problem> {
@@ -97,6 +100,9 @@ fn write(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), P
     check_flags(&parsed)?;
     let offset = number::parse(offset).map_err(Problem::Told)?;
     let len = number::parse_length(len, " without -n").map_err(Problem::Told)?;
+    if parsed.has('b') {
+        super::read::check_sectors(offset, len)?;
+    }
     let source = source(&parsed)?;
     session.require_writable()?;
     execute(session, "write", &job(&parsed, offset, len, source))
@@ -104,8 +110,6 @@ fn write(session: &mut Session<'_>, invocation: &Invocation<'_>) -> Result<(), P
 
 fn check_flags(parsed: &Parsed) -> Result<(), Problem> {
     let told = |message: &str| Err(Problem::Told(message.into()));
-    let refused =
-        |message: &str| Err(Problem::Complained(format!("write: {message} is not offered")));
     match () {
         () if parsed.has('b') && parsed.has('z') => {
             told("-b and -z cannot be specified at the same time")
@@ -118,7 +122,6 @@ fn check_flags(parsed: &Parsed) -> Result<(), Problem> {
         () if parsed.has('f') && (parsed.has('b') || parsed.has('c')) => {
             told("-f and -b or -c cannot be specified at the same time")
         }
-        () if parsed.has('b') => refused("-b (VM state)"),
         () => Ok(()),
     }
 }
@@ -156,6 +159,7 @@ fn job(parsed: &Parsed, offset: u64, len: u64, source: Source) -> Job {
         flush: parsed.has('f'),
         quiet: parsed.has('q'),
         terse: parsed.has('C'),
+        vm_state: parsed.has('b'),
     }
 }
 
@@ -212,8 +216,16 @@ fn execute(session: &mut Session<'_>, name: &str, job: &Job) -> Result<(), Probl
     Ok(())
 }
 
-fn perform(session: &Session<'_>, job: &Job) -> Result<(), String> {
-    let image = session.image().map_err(|_| "No medium found")?;
+fn perform(session: &mut Session<'_>, job: &Job) -> Result<(), String> {
+    let image = session.image_mut().map_err(|_| "No medium found")?;
+    if job.vm_state {
+        let bytes = match &job.source {
+            Source::Fill(byte) => repeated(&[*byte], job.len)?,
+            Source::Repeat(bytes) => repeated(bytes, job.len)?,
+            Source::Zeroes { .. } => repeated(&[0], job.len)?,
+        };
+        return image.write_vm_state(job.offset, &bytes);
+    }
     if !image.holds(job.offset, job.len) {
         return Err("Input/output error".into());
     }

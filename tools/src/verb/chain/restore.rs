@@ -115,7 +115,7 @@ fn copy(args: &Args, chain: Chain, out: &Path, format: Format, total: u64) -> Re
     let raw = format == Format::Raw;
     let how = ConvertOptions { target_is_zero: true, out_of_order: raw, ..Default::default() };
     let copied = convert(&[chain], &target, &how, &report);
-    if let Ok(progress) = progress.into_inner() {
+    if let Ok(mut progress) = progress.into_inner() {
         if copied.is_ok() {
             progress.complete();
         }

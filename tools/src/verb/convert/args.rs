@@ -68,7 +68,7 @@ pub struct Args {
     /// Open the sources although somebody may be writing to them
     #[arg(short = 'U', long)]
     pub(super) force_share: bool,
-    /// Not offered: bytes per second at most
+    /// Bytes per second at most
     #[arg(short, long, value_name = "RATE", allow_hyphen_values = true)]
     pub(super) rate: Option<String>,
     /// Reads at the same time, 1 to 16 (default 8)

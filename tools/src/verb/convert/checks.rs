@@ -10,6 +10,7 @@ use qimg::format::CompressionType;
 use super::Args;
 use crate::args::cache::CacheMode;
 use crate::args::image::{ImageArg, format_known};
+use crate::args::number::in_range;
 use crate::args::size::{self, SizeError};
 use crate::creation::help;
 use crate::creation::options::{Options, wants_help};
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     pub(super) parallel: usize,
     pub(super) source_cache: CacheMode,
     pub(super) target_cache: CacheMode,
+    /// Bytes per second at most.
+    pub(super) rate: Option<u64>,
 }
 
 /// The text of `-o help`, if that is what was asked for.
@@ -49,7 +52,7 @@ pub(super) fn help(args: &Args) -> Result<Option<String>, Failure> {
 pub(super) fn plan(args: &Args) -> Result<Plan, Failure> {
     let sparse = sparse(args)?;
     let parallel = parallel(args)?;
-    check_rate(args)?;
+    let rate = rate(args)?;
     refuse_objects(&args.object)?;
     let (sources, target) = match args.files.as_slice() {
         [] | [_] => return Err(Failure::new("Must specify image file name")),
@@ -76,6 +79,7 @@ pub(super) fn plan(args: &Args) -> Result<Plan, Failure> {
         parallel,
         source_cache,
         target_cache,
+        rate,
     })
 }
 
@@ -106,12 +110,10 @@ fn parallel(args: &Args) -> Result<usize, Failure> {
     }
 }
 
-fn check_rate(args: &Args) -> Result<(), Failure> {
-    let Some(text) = &args.rate else { return Ok(()) };
-    match size::parse(text) {
-        Err(_) => refuse(format!("Invalid rate limit specified: '{text}'.")),
-        Ok(_) => refuse("-r is not offered yet: there is no rate limit; leave it out"),
-    }
+/// Bytes per second at most; 0 stands for no limit.
+fn rate(args: &Args) -> Result<Option<u64>, Failure> {
+    let Some(text) = &args.rate else { return Ok(None) };
+    Ok(Some(in_range(text, "rate limit", 0, size::MAX)?).filter(|rate| *rate > 0))
 }
 
 fn cache(mode: Option<&str>, words: &str) -> Result<Option<CacheMode>, Failure> {

@@ -113,7 +113,7 @@ fn spill(args: &Args) -> Result<Spill, Failure> {
     Ok(Spill::new(limit, move || tempfile::tempfile_in(&folder)))
 }
 
-fn end<T>(progress: Progress, copied: Result<T, StreamError>) -> Result<T, Failure> {
+fn end<T>(mut progress: Progress, copied: Result<T, StreamError>) -> Result<T, Failure> {
     if copied.is_ok() {
         progress.complete();
     }

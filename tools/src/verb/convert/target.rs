@@ -85,6 +85,11 @@ impl Target {
     }
 }
 
+/// [`refuse_sources`] for one source.
+pub(in crate::verb) fn refuse_same_file(image: &ImageArg, source: &Chain) -> Result<(), Failure> {
+    refuse_sources(image, std::slice::from_ref(source))
+}
+
 /// Refuses a target that is a file of one of the sources, whatever name leads to it: locks would
 /// say so too, but `-U` and hosts without locks must not cost the source.
 fn refuse_sources(image: &ImageArg, sources: &[Chain]) -> Result<(), Failure> {
@@ -119,9 +124,10 @@ pub(super) fn backing(args: &Args, plan: &Plan, target: &Path) -> Result<Option<
         Failure::new(format!("Could not open '{name}': Unknown driver '{format}'"))
     })?;
     let policy = Policy::new().probe(args.probe_backing);
-    backing_size(target, name, parsed, policy)
-        .map(Some)
-        .map_err(|error| Failure::new(format!("Could not open '{name}': {}", explain(&error))))
+    backing_size(target, name, parsed, policy).map(Some).map_err(|error| {
+        let reason = format!("Could not open backing file: {}", explain(&error));
+        Failure::new(format!("Could not open '{}': {reason}", target.display()))
+    })
 }
 
 fn make(plan: &Plan, image: &ImageArg, size: u64) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args, plan: &Plan) -> Outcome {
     let progress = RefCell::new(progress);
     let report = |behind| progress.borrow_mut().set(behind);
     let copied = stream_out(&sources, &options, &mut out, &report);
-    let progress = progress.into_inner();
+    let mut progress = progress.into_inner();
     if copied.is_ok() {
         progress.complete();
     }
