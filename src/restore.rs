@@ -6,7 +6,7 @@
 
 mod heap;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,22 +149,41 @@ fn compare_contents(
 
 /// The files under the names by which the header above means them.
 fn under_names_of_headers(ordered: &[Piece]) -> Result<(PathBuf, GivenFiles), RestoreError> {
+    let names = names_of_headers(ordered)?;
     let mut files = GivenFiles::new();
-    let mut name = ordered.first().map(|piece| piece.path.clone()).unwrap_or_default();
-    let top = name.clone();
-    for piece in ordered {
-        let unreadable =
-            |reason: String| RestoreError::Unreadable { path: piece.path.clone(), reason };
+    for (piece, name) in ordered.iter().zip(&names) {
         let file: Arc<dyn Storage> = HostFiles
             .open(&piece.path, &block_io::OpenOptions::new())
-            .map_err(|error| unreadable(error.to_string()))?;
+            .map_err(|error| piece.unreadable(error.to_string()))?;
         files = files.with(name.clone(), file);
-        if let Some(backing) = &piece.backing {
-            name = chain::resolve_name(&name, backing)
-                .map_err(|error| unreadable(format!("{error:#}")))?;
+    }
+    Ok((names.into_iter().next().unwrap_or_default(), files))
+}
+
+/// What to call each file, top first, so that the name in each header leads to the next one and to no
+/// other: the name that a file has today may be the one that another was known by.
+fn names_of_headers(ordered: &[Piece]) -> Result<Vec<PathBuf>, RestoreError> {
+    let mut names: Vec<PathBuf> = ordered.iter().take(1).map(|top| top.path.clone()).collect();
+    let mut taken = BTreeSet::new();
+    for piece in ordered {
+        let (Some(above), Some(backing)) = (names.last(), &piece.backing) else { break };
+        let name = chain::resolve_name(above, backing)
+            .map_err(|error| piece.unreadable(format!("{error:#}")))?;
+        if !taken.insert(name.clone()) {
+            let reason = format!("its backing file '{backing}' has the name of another layer");
+            return Err(piece.unreadable(reason));
+        }
+        names.push(name);
+    }
+    // Nobody means the top by its name.
+    if let Some(top) = names.first_mut() {
+        while taken.contains(top) {
+            let mut longer = top.clone().into_os_string();
+            longer.push(".top");
+            *top = longer.into();
         }
     }
-    Ok((top, files))
+    Ok(names)
 }
 
 impl std::error::Error for RestoreError {

@@ -5,14 +5,16 @@
 //! came from. Once it is durable, the layer above `from` is put on `into`; if `from` is the top, it is
 //! put there itself and emptied.
 
+use core::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cow_engine::ResizeOptions;
 
 use crate::chain::Chain;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::operation::{
-    Action, Copy, LayerRef, Lineage, Moved, Owner, Piece, Plan, Refusal, Section, Step, Tally,
+    Action, Copy, LayerRef, Lineage, Moved, Owner, Piece, Plan, Refusal, Run, Section, Step, Tally,
     Wanted, Watch, refuse_shared,
 };
 use crate::options::OpenOptions;
@@ -108,6 +110,7 @@ impl Commit {
     pub fn plan(&self) -> Result<Plan> {
         let cast = self.cast()?;
         let source = cast.open_source(&self.options, false)?;
+        self.refuse_disguise(&cast, &source)?;
         let lower = cast.lineage.open(cast.into, &self.options, false, usize::MAX)?;
         let tally = Tally::of(self.pieces(&cast, &source, &lower))?;
         let mut steps = Vec::new();
@@ -117,9 +120,12 @@ impl Commit {
             steps.push(Step::Grow { file: into.path.clone(), from: into.size, to: needed });
         }
         steps.extend(tally.step(&source, into.path.clone()));
-        if let Some(upper) = self.switched(&cast) {
+        if let Some((upper, name)) = self.switch(&cast)? {
+            let open = |depth| cast.lineage.open(depth, &self.options, false, 1);
+            let alone = (upper != cast.from).then(|| open(upper)).transpose()?;
+            alone.as_ref().unwrap_or(&source).check_backing(cast.reference(&name))?;
             let (file, from) = (members[upper].path.clone(), members[upper].backing.clone());
-            let to = Some(cast.lineage.name_for(upper, cast.into)?);
+            let to = Some(name);
             steps.extend((from != to).then_some(Step::SwitchBacking { file, from, to }));
         }
         if self.empties(&cast) {
@@ -139,27 +145,32 @@ impl Commit {
     /// chain shows what it showed before, whatever happens.
     pub fn run(&self, watch: Watch<'_>) -> Result<Moved> {
         let cast = self.cast()?;
-        let (empties, switched) = (self.empties(&cast), self.switched(&cast));
-        let changes_source = empties || switched == Some(cast.from);
-        let mut source = cast.open_source(&self.options, changes_source)?;
+        let (empties, switch) = (self.empties(&cast), self.switch(&cast)?);
+        let switches = |depth| switch.as_ref().is_some_and(|(upper, _)| *upper == depth);
+        let mut source = cast.open_source(&self.options, empties || switches(cast.from))?;
+        self.refuse_disguise(&cast, &source)?;
+        // Whoever cannot change its header in the end, or finds no room there, is to say so now.
+        let mut upper = match &switch {
+            Some((upper, _)) if *upper != cast.from => {
+                Some(cast.lineage.open(*upper, &self.options, true, 1)?)
+            }
+            _ => None,
+        };
+        if let Some((_, name)) = &switch {
+            upper.as_ref().unwrap_or(&source).check_backing(cast.reference(name))?;
+        }
         let mut lower = cast.lineage.open(cast.into, &self.options, true, usize::MAX)?;
         let moved = self.move_down(&cast, &source, &mut lower, watch)?;
         // What was written is durable; only now may anybody look for it there.
         lower.close()?;
-        if let Some(upper) = switched {
-            let name = cast.lineage.name_for(upper, cast.into)?;
-            let to = Some((name.as_str(), Some(cast.lineage.members[cast.into].format)));
-            if upper == cast.from {
-                source.change_backing(to, &self.options)?;
-            } else {
-                let mut upper = cast.lineage.open(upper, &self.options, true, 1)?;
-                upper.change_backing(to, &self.options)?;
-                upper.close()?;
-            }
+        if let Some((_, name)) = &switch {
+            let named = upper.as_mut().unwrap_or(&mut source);
+            named.change_backing(cast.reference(name), &self.options)?;
         }
         if empties {
             source.empty()?;
         }
+        upper.map_or(Ok(()), Chain::close)?;
         source.close()?;
         Ok(moved)
     }
@@ -186,6 +197,23 @@ impl Commit {
         Ok(Cast { lineage, from, into })
     }
 
+    /// A guest that decides what a raw file begins with decides what the next guess makes of it.
+    fn refuse_disguise(&self, cast: &Cast, source: &Chain) -> Result<()> {
+        let (into, namer) =
+            (&cast.lineage.members[cast.into], &cast.lineage.members[cast.into - 1]);
+        let guessed = !namer.says_format && self.options.backing_format.is_none();
+        if into.format != Format::Raw || !guessed {
+            return Ok(());
+        }
+        let mut head = [0; 8];
+        let len = source.virtual_size().min(head.len() as u64) as usize;
+        source.read_at(0, &mut head[..len])?;
+        match Format::probe(&head) {
+            Format::Raw => Ok(()),
+            Format::Qcow2 => Err(Error::Refused(Refusal::Disguise { layer: into.path.clone() })),
+        }
+    }
+
     /// The layer whose header will name the one that took the data.
     fn switched(&self, cast: &Cast) -> Option<usize> {
         match cast.from {
@@ -194,6 +222,12 @@ impl Commit {
             0 => (!self.keep || cast.into > 1).then_some(0),
             from => Some(from - 1),
         }
+    }
+
+    /// That layer, and what it will call the one that took the data.
+    fn switch(&self, cast: &Cast) -> Result<Option<(usize, String)>> {
+        let name = |upper| Ok((upper, cast.lineage.name_for(upper, cast.into)?));
+        self.switched(cast).map(name).transpose()
     }
 
     fn empties(&self, cast: &Cast) -> bool {
@@ -227,57 +261,62 @@ impl Commit {
     ) -> impl Iterator<Item = Result<Piece>> + use<'c> {
         let end = source.virtual_size();
         let runs = Section::new(source, cast.into - cast.from).runs(0, end);
-        let pieces = runs.flat_map(move |run| match run {
-            Err(error) => vec![Err(error)],
-            Ok(run) => match run.owner {
-                Owner::Below => Vec::new(),
-                Owner::Data(depth) => {
-                    let (offset, len, action) = (run.offset, run.len, Action::Data(depth));
-                    vec![Ok(Piece { offset, len, action })]
-                }
-                Owner::Zero(_) | Owner::Behind(_) => zeros(lower, run.offset, run.offset + run.len),
-            },
+        let pieces = runs.flat_map(move |run| {
+            let (piece, hidden) = match run {
+                Err(error) => (Some(Err(error)), 0..0),
+                Ok(Run { offset, len, owner }) => match owner {
+                    Owner::Below => (None, 0..0),
+                    Owner::Data(depth) => {
+                        (Some(Ok(Piece { offset, len, action: Action::Data(depth) })), 0..0)
+                    }
+                    Owner::Zero(_) | Owner::Behind(_) => (None, offset..offset + len),
+                },
+            };
+            piece.into_iter().chain(zeros(lower, hidden))
         });
-        pieces.chain(self.zeros_behind(cast, lower, end))
+        pieces.chain(zeros(lower, self.hidden_behind(cast, lower, end)))
     }
 
     /// A layer above may be larger than what is committed: behind the end of that it shows zeros, and
     /// not what a longer layer below holds there.
-    fn zeros_behind(&self, cast: &Cast, lower: &Chain, end: u64) -> Vec<Result<Piece>> {
+    fn hidden_behind(&self, cast: &Cast, lower: &Chain, end: u64) -> Range<u64> {
         match self.switched(cast).filter(|_| cast.from > 0) {
-            None => Vec::new(),
-            Some(upper) => {
-                let upper = cast.lineage.members[upper].size;
-                zeros(lower, end, upper.min(lower.virtual_size()))
-            }
+            None => 0..0,
+            Some(upper) => end..cast.lineage.members[upper].size.min(lower.virtual_size()),
         }
     }
 }
 
-/// The parts of a range that do not read as zeros yet.
-fn zeros(lower: &Chain, start: u64, end: u64) -> Vec<Result<Piece>> {
-    let (mut at, mut pieces) = (start, Vec::new());
+/// The parts of a range that do not read as zeros yet, one after the other: there may be many.
+fn zeros(lower: &Chain, range: Range<u64>) -> impl Iterator<Item = Result<Piece>> + use<'_> {
     // A disk that is still to grow reads as zeros there.
-    let end = end.min(lower.virtual_size());
-    while at < end {
-        match lower.status_at(at, (end - at).min(STATUS_BYTES_MAX)) {
-            Err(error) => {
-                pieces.push(Err(error));
-                break;
-            }
-            Ok(status) => {
-                let len = status.len.clamp(1, end - at);
-                if !status.zero {
-                    pieces.push(Ok(Piece { offset: at, len, action: Action::Zero }));
+    let (mut at, end) = (range.start, range.end.min(lower.virtual_size()));
+    core::iter::from_fn(move || {
+        while at < end {
+            let offset = at;
+            let status = match lower.status_at(at, (end - at).min(STATUS_BYTES_MAX)) {
+                Ok(status) => status,
+                Err(error) => {
+                    at = end; // no more after an error
+                    return Some(Err(error));
                 }
-                at += len;
+            };
+            let len = status.len.clamp(1, end - at);
+            at += len;
+            if !status.zero {
+                return Some(Ok(Piece { offset, len, action: Action::Zero }));
             }
         }
-    }
-    pieces
+        None
+    })
 }
 
 impl Cast {
+    /// What a header will say of the layer that takes the data, which it calls by this name.
+    fn reference<'n>(&self, name: &'n str) -> Option<(&'n str, Option<Format>)> {
+        Some((name, Some(self.lineage.members[self.into].format)))
+    }
+
     /// The layers whose data moves, and nothing below them.
     fn open_source(&self, options: &OpenOptions, writable: bool) -> Result<Chain> {
         self.lineage.open(self.from, options, writable, self.into - self.from)

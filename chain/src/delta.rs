@@ -1,16 +1,17 @@
 //! Delta: what a newer disk shows and an older one does not, as a new overlay on the older one.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cow_engine::CreateOptions;
 
 use crate::chain::Chain;
 use crate::difference::{Difference, differing, read_or_end};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::operation::{Copy, Moved, Piece, Plan, Step, Tally, Wanted, Watch};
+use crate::operation::{Copy, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch};
 use crate::options::OpenOptions;
-use crate::overlay::Overlays;
+use crate::overlay::{Overlays, name_beside};
 
 /// A delta, to be planned or made.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ impl Delta {
     /// A chain cannot be opened under its policy, or the overlay is impossible.
     pub fn plan(&self) -> Result<Plan> {
         let (older, newer) = self.open()?;
-        let mut steps = self.overlays(&newer).plan()?.steps;
+        let mut steps = self.overlay(&newer, &self.path).plan()?.steps;
         let tally = Tally::of(Difference::between(&older, &newer).pieces()?)?;
         if tally.data() > 0 {
             let files = older.layers().chain(newer.layers());
@@ -53,20 +54,37 @@ impl Delta {
         Ok(Plan { operation: "delta", steps })
     }
 
-    /// Makes the delta. If that fails, no overlay is left.
+    /// Makes the delta. It gets its name when it is complete and durable; if anything fails, no overlay
+    /// is left.
     ///
     /// # Errors
     /// As for [`plan`](Self::plan); [`Error::Cancelled`](crate::Error::Cancelled); or reading or writing
     /// failed.
     pub fn run(&self, watch: Watch<'_>) -> Result<Moved> {
         let (older, newer) = self.open()?;
-        self.overlays(&newer).create()?;
-        let filled = self.fill(&older, &newer, watch);
-        if filled.is_err() {
+        self.overlay(&newer, &self.path).check_names()?;
+        let made = name_beside(&self.path);
+        self.overlay(&newer, &made).create()?;
+        let filled = self.fill(&made, (&older, &newer), watch);
+        let named = filled.and_then(|moved| self.name(&made).map(|()| moved));
+        if named.is_err() {
             // It was made here, moments ago.
-            let _ = self.older.1.host().remove(&self.path);
+            let _ = self.older.1.host().remove(&made);
         }
-        filled
+        named
+    }
+
+    /// Gives the overlay its name, which somebody may have taken meanwhile.
+    fn name(&self, made: &Path) -> Result<()> {
+        let (host, path) = (self.older.1.host(), self.path.clone());
+        match host.rename_new(made, &self.path) {
+            Ok(()) => {}
+            Err(source) if source.kind() == ErrorKind::AlreadyExists => {
+                return Err(Error::Refused(Refusal::Exists { path }));
+            }
+            Err(source) => return Err(Error::Storage { layer: path, source }),
+        }
+        host.sync_folder(&self.path).map_err(|source| Error::Storage { layer: path, source })
     }
 
     fn open(&self) -> Result<(Chain, Chain)> {
@@ -74,14 +92,19 @@ impl Delta {
         Ok((open(&self.older)?, open(&self.newer)?))
     }
 
-    fn overlays(&self, newer: &Chain) -> Overlays {
+    fn overlay(&self, newer: &Chain, path: &Path) -> Overlays {
         let like = CreateOptions::new(newer.virtual_size());
-        Overlays::new().on(&self.older.0, self.older.1.clone(), [&self.path]).like(like)
+        Overlays::new().on(&self.older.0, self.older.1.clone(), [path]).like(like)
     }
 
-    fn fill(&self, older: &Chain, newer: &Chain, watch: Watch<'_>) -> Result<Moved> {
+    fn fill(
+        &self,
+        path: &Path,
+        (older, newer): (&Chain, &Chain),
+        watch: Watch<'_>,
+    ) -> Result<Moved> {
         let options = self.older.1.clone().for_lower().format(Format::Qcow2).read_only(false);
-        let target = Chain::open(&self.path, &options)?;
+        let target = Chain::open(path, &options)?;
         let unit = target.top().image().map_or(512, |image| image.geometry().cluster_bytes());
         let end = target.virtual_size();
         let difference = Difference::between(older, newer);

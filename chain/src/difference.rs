@@ -52,17 +52,39 @@ impl Identities {
         chain.layers().map(identity).collect::<Result<_>>().map(Self)
     }
 
-    pub(crate) fn contains(&self, id: Option<(FileId, Format)>) -> bool {
-        self.0.contains(&id)
-    }
-
     fn get(&self, status: &Status) -> Option<(FileId, Format)> {
         self.0.get(status.depth).copied().flatten().filter(|_| status.present)
     }
 }
 
-/// What is known about a range of a chain; zeros behind its end, or without a chain.
-pub(crate) fn status_or_end(chain: Option<&Chain>, at: u64, len: u64) -> Result<Status> {
+/// What a disk said last, and where that ends. The other disk may cut it into many parts, and walking
+/// over the same tables for each of them would take forever.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    end: u64,
+    status: Option<Status>,
+}
+
+impl Known {
+    /// What is known about the beginning of a range of a chain, at least one byte; zeros behind the end of
+    /// the chain, or without one. Ranges come in guest order, and all end at the same place.
+    pub(crate) fn look(&mut self, chain: Option<&Chain>, range: Range<u64>) -> Result<Status> {
+        let at = range.start;
+        let said = match self.status {
+            Some(status) if at < self.end => status,
+            _ => {
+                let len = (range.end - at).min(STATUS_BYTES_MAX);
+                let said = status_or_end(chain, at, len)?;
+                self.end = at + said.len.clamp(1, len);
+                said
+            }
+        };
+        self.status = Some(said);
+        Ok(Status { len: self.end - at, ..said })
+    }
+}
+
+fn status_or_end(chain: Option<&Chain>, at: u64, len: u64) -> Result<Status> {
     match chain {
         Some(chain) if at < chain.virtual_size() => {
             chain.status_at(at, len.min(chain.virtual_size() - at))
@@ -170,9 +192,10 @@ impl<'c> Difference<'c> {
         let (old, new) = (self.old, self.new);
         let ids = (Identities::of(old)?, Identities::of(new)?);
         let (mut at, end) = (0, old.virtual_size().max(new.virtual_size()));
+        let mut known = (Known::default(), Known::default());
         Ok(core::iter::from_fn(move || {
             while at < end {
-                let (offset, step) = (at, look(old, new, &ids, at, end));
+                let (offset, step) = (at, look((old, new), &ids, &mut known, at..end));
                 match step {
                     Err(error) => {
                         at = end; // no more after an error
@@ -192,16 +215,14 @@ impl<'c> Difference<'c> {
 
 /// How far what is known reaches, what that is, and which layer of the new disk answers.
 fn look(
-    old: &Chain,
-    new: &Chain,
+    (old, new): (&Chain, &Chain),
     ids: &(Identities, Identities),
-    at: u64,
-    end: u64,
+    known: &mut (Known, Known),
+    range: Range<u64>,
 ) -> Result<(u64, Suspicion, usize)> {
-    let len = (end - at).min(STATUS_BYTES_MAX);
-    let old = status_or_end(Some(old), at, len)?;
-    let new = status_or_end(Some(new), at, old.len)?;
-    let len = old.len.min(new.len).clamp(1, end - at);
+    let old = known.0.look(Some(old), range.clone())?;
+    let new = known.1.look(Some(new), range)?;
+    let len = old.len.min(new.len);
     Ok((len, suspicion((&old, &ids.0), (&new, Some(&ids.1))), new.depth))
 }
 

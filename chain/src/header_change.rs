@@ -24,11 +24,17 @@ impl Chain {
     ) -> Result<()> {
         let overlay = self.top().path().to_owned();
         let pin = to.and_then(|(name, format)| pin_for(&overlay, name, format?, options));
-        let to = to.map(|(name, format)| BackingReference {
-            name: name.to_owned(),
-            format: format.map(|format| format.name().to_owned()),
-        });
+        let to = reference(to);
         self.with_top_image(|image| image.change_backing(to.as_ref(), pin.as_ref()))
+    }
+
+    /// Whether the header of the top layer can name this backing file: asked before anything moves.
+    pub(crate) fn check_backing(&self, to: Option<(&str, Option<Format>)>) -> Result<()> {
+        let top = self.top();
+        let Some(image) = top.image() else {
+            return Err(Error::Refused(Refusal::Raw { layer: top.path().to_owned() }));
+        };
+        image.check_backing_change(reference(to).as_ref()).map_err(|source| top.image_error(source))
     }
 
     /// Makes the top layer give up all it holds, durably: what lies below shows everywhere.
@@ -50,6 +56,13 @@ impl Chain {
         };
         changed.map_err(|source| top.image_error(source))
     }
+}
+
+fn reference(to: Option<(&str, Option<Format>)>) -> Option<BackingReference> {
+    to.map(|(name, format)| BackingReference {
+        name: name.to_owned(),
+        format: format.map(|format| format.name().to_owned()),
+    })
 }
 
 /// What the header of an image at `overlay` shall remember of the backing file that it calls `name`;

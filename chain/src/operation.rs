@@ -22,7 +22,7 @@ pub use watch::{Moved, Progress, Watch};
 
 pub(crate) use copy::{Copy, Wanted};
 pub(crate) use crew::{Action, Crew, Piece};
-pub(crate) use lineage::Lineage;
-pub(crate) use section::{Owner, Section};
+pub(crate) use lineage::{Lineage, Member};
+pub(crate) use section::{Owner, Run, Section};
 pub(crate) use siblings::refuse_shared;
 pub(crate) use tally::Tally;

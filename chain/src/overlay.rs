@@ -3,6 +3,7 @@
 //! All of them or none: every overlay is complete and durable under a name of its own making before
 //! the first one gets its real name. A name that is taken is never taken away.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -173,15 +174,14 @@ impl Overlays {
 
     /// Refuses names that are taken, before anything is made. Whoever takes one later is noticed when
     /// the overlay is to get it.
-    fn check_names(&self) -> Result<()> {
-        let mut seen: Vec<&Path> = Vec::new();
+    pub(crate) fn check_names(&self) -> Result<()> {
+        let mut seen: HashSet<&Path> = HashSet::new();
         for disk in &self.disks {
             let host = block_io::OpenOptions::new().locking(block_io::Locking::Off);
             for path in &disk.overlays {
-                if seen.contains(&path.as_path()) {
+                if !seen.insert(path) {
                     return Err(Error::Refused(Refusal::Twice { path: path.clone() }));
                 }
-                seen.push(path);
                 if disk.files().open(path, &host).is_ok() {
                     return Err(Error::Refused(Refusal::Exists { path: path.clone() }));
                 }
@@ -226,7 +226,8 @@ impl Disk {
 
     /// Opens the disk as it must be for an overlay: readable, and held still.
     fn open(&self) -> Result<Chain> {
-        Chain::open(&self.path, &self.options.clone().read_only(true))
+        let options = self.options.clone().read_only(true);
+        Chain::open(&self.path, &options.map_policy(|policy| policy.refuse_writers(true)))
     }
 
     /// Makes one overlay under a name of our own.
@@ -250,7 +251,7 @@ impl Disk {
 }
 
 /// A name that nobody else uses, in the same folder.
-fn name_beside(wanted: &Path) -> PathBuf {
+pub(crate) fn name_beside(wanted: &Path) -> PathBuf {
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     let name = wanted.file_name().unwrap_or_default().to_string_lossy();
     // The name of the overlay may have the length of the longest one.

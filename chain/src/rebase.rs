@@ -4,24 +4,22 @@
 //! its header changes; it shows the same from beginning to end. Unsafely, only the header changes.
 
 use core::cell::RefCell;
+use core::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cow_engine::Image;
-use qcow2_format::Geometry;
+use qcow2_format::{Geometry, Version};
 
 use crate::chain::Chain;
-use crate::difference::{Identities, Suspicion, differing, read_or_end, status_or_end, suspicion};
+use crate::difference::{Identities, Known, Suspicion, differing, read_or_end, suspicion};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::layer::Layer;
 use crate::name;
 use crate::operation::{
-    Action, Copy, Lineage, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
+    Action, Copy, Lineage, Member, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
 };
 use crate::options::OpenOptions;
-
-/// Longest range asked about at once, in bytes.
-const STATUS_BYTES_MAX: u64 = 1 << 40;
 
 /// A rebase, to be planned or carried out.
 ///
@@ -101,7 +99,8 @@ impl Rebase {
         self
     }
 
-    /// Whether internal snapshots that will show other bytes afterwards are no reason to refuse.
+    /// Whether internal snapshots that will show other bytes afterwards are no reason to refuse, and, where
+    /// only the header changes, not even that the image would be its own backing file.
     #[must_use]
     pub const fn force(mut self, force: bool) -> Self {
         self.force = force;
@@ -117,10 +116,12 @@ impl Rebase {
         let (mut steps, to) = (Vec::new(), self.onto.as_ref().map(|onto| onto.name.clone()));
         let (file, from) = if self.header_only {
             let image = self.open_alone(false)?;
+            image.check_backing(self.reference())?;
             (image.top().path().to_owned(), image.top().backing_name())
         } else {
             let cast = self.cast()?;
             let old = cast.lineage.open(0, &self.options, false, usize::MAX)?;
+            old.check_backing(self.reference())?;
             let new = cast.new.as_ref();
             let tally = Tally::of(pieces(&old, new)?)?;
             if tally.data() > 0 && new.is_some() {
@@ -150,6 +151,7 @@ impl Rebase {
         }
         let cast = self.cast()?;
         let mut image = cast.lineage.open(0, &self.options, true, usize::MAX)?;
+        image.check_backing(self.reference())?;
         let moved = self.take_over(&image, cast.new.as_ref(), watch)?;
         image.flush()?;
         self.switch(&mut image)?;
@@ -161,12 +163,29 @@ impl Rebase {
         let options = self.options.clone().read_only(!writable).backing(false);
         let image = Chain::open(&self.path, &options)?;
         self.check_image(&image)?;
+        if !self.force && self.names_itself(&image)? {
+            return Err(Error::Refused(Refusal::OwnBacking { layer: self.path.clone() }));
+        }
         Ok(image)
     }
 
+    /// Whether the new backing file, which need not even exist, is the image itself.
+    fn names_itself(&self, image: &Chain) -> Result<bool> {
+        let Some(onto) = &self.onto else { return Ok(false) };
+        let Ok(path) = name::resolve(&self.path, &onto.name) else { return Ok(false) };
+        let host = block_io::OpenOptions::new().locking(block_io::Locking::Off);
+        let found = self.options.host().open(&path, &host).and_then(|file| file.identity());
+        let top = Member::of(image.top())?;
+        Ok(found.is_ok_and(|found| found.is_some() && found == top.id))
+    }
+
     fn switch(&self, image: &mut Chain) -> Result<()> {
-        let to = self.onto.as_ref().map(|onto| (onto.name.as_str(), onto.format));
-        image.change_backing(to, &self.options)
+        image.change_backing(self.reference(), &self.options)
+    }
+
+    /// What the header will say.
+    fn reference(&self) -> Option<(&str, Option<Format>)> {
+        self.onto.as_ref().map(|onto| (onto.name.as_str(), onto.format))
     }
 
     fn check_image(&self, image: &Chain) -> Result<()> {
@@ -201,9 +220,12 @@ impl Rebase {
             None => options,
         };
         let new = Chain::open(&path, &options)?;
-        let own = lineage.top().id.map(|id| (id, Format::Qcow2));
-        if own.is_some() && Identities::of(&new)?.contains(own) {
-            return Err(Error::Refused(Refusal::OwnBacking { layer: self.path.clone() }));
+        // Data files count too, and all of it in whatever format: what is written to the image would show
+        // there.
+        for layer in new.layers() {
+            if lineage.top().shares_file_with(&Member::of(layer)?) {
+                return Err(Error::Refused(Refusal::OwnBacking { layer: self.path.clone() }));
+            }
         }
         Ok(new)
     }
@@ -237,10 +259,11 @@ fn pieces<'c>(
 ) -> Result<impl Iterator<Item = Result<Piece>> + use<'c>> {
     let ids = (Identities::of(image)?, new.map(Identities::of).transpose()?);
     let (mut at, end) = (0, image.virtual_size());
+    let mut known = (Known::default(), Known::default());
     Ok(core::iter::from_fn(move || {
         while at < end {
             let offset = at;
-            match look(image, new, &ids, at, end) {
+            match look((image, new), &ids, &mut known, at..end) {
                 Err(error) => {
                     at = end; // no more after an error
                     return Some(Err(error));
@@ -258,23 +281,26 @@ fn pieces<'c>(
 }
 
 fn look(
-    image: &Chain,
-    new: Option<&Chain>,
+    (image, new): (&Chain, Option<&Chain>),
     ids: &(Identities, Option<Identities>),
-    at: u64,
-    end: u64,
+    known: &mut (Known, Known),
+    range: Range<u64>,
 ) -> Result<(u64, Option<Action>)> {
-    let old = image.status_at(at, (end - at).min(STATUS_BYTES_MAX))?;
-    let len = old.len.clamp(1, end - at);
+    let old = known.0.look(Some(image), range.clone())?;
     if old.present && old.depth == 0 {
-        return Ok((len, None));
+        return Ok((old.len, None));
     }
-    let new = status_or_end(new, at, len)?;
-    let len = len.min(new.len).max(1);
+    let new = known.1.look(new, range)?;
     let action = match suspicion((&old, &ids.0), (&new, ids.1.as_ref())) {
         Suspicion::None => None,
-        Suspicion::OldIsZero => Some(Action::Zero),
-        Suspicion::Compare => Some(Action::Data(old.depth)),
+        Suspicion::OldIsZero if can_hide(image) => Some(Action::Zero),
+        Suspicion::OldIsZero | Suspicion::Compare => Some(Action::Data(old.depth)),
     };
-    Ok((len, action))
+    Ok((old.len.min(new.len), action))
+}
+
+/// Whether the image can say "zeros" over a backing file that it does not have yet. Version 2 cannot: it
+/// gives up clusters that become zeros while nothing lies below them.
+fn can_hide(image: &Chain) -> bool {
+    image.top().header().is_some_and(|header| header.version() != Version::V2)
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chain::Chain;
 use crate::error::{Error, Result};
+use crate::format::Format;
 use crate::operation::{
     Action, Copy, LayerRef, Lineage, Moved, Owner, Piece, Plan, Refusal, Section, Step, Tally,
     Wanted, Watch,
@@ -85,6 +86,7 @@ impl Stream {
         steps.extend(Tally::of(cast.pieces(&chain))?.step(&chain, into.path.clone()));
         if cast.has_work() {
             let to = cast.base_name()?;
+            chain.check_backing(cast.base_reference(to.as_deref()))?;
             let (file, from) = (into.path.clone(), into.backing.clone());
             steps.push(Step::SwitchBacking { file, from, to });
         }
@@ -105,15 +107,16 @@ impl Stream {
             chain.close()?;
             return Ok(Moved::default());
         }
+        let name = cast.base_name()?;
+        let to = cast.base_reference(name.as_deref());
+        chain.check_backing(to)?;
         let total = Tally::of(cast.pieces(&chain))?.total();
         let read =
             |piece: &Piece, buf: &mut [u8]| chain.read_at(piece.offset, buf).map(|()| Wanted::All);
         let copy = Copy { target: &chain, read: &read, compress: false, watch, total };
         let moved = copy.run(cast.pieces(&chain))?;
         chain.flush()?;
-        let to = cast.base_name()?;
-        let format = cast.lineage.members.get(cast.base).map(|base| base.format);
-        chain.change_backing(to.as_deref().map(|name| (name, format)), &self.options)?;
+        chain.change_backing(to, &self.options)?;
         chain.close()?;
         Ok(moved)
     }
@@ -148,6 +151,12 @@ impl Cast {
             return Ok(None);
         }
         self.lineage.name_for(self.into, self.base).map(Some)
+    }
+
+    /// What the header will say of the base that it calls by this name.
+    fn base_reference<'n>(&self, name: Option<&'n str>) -> Option<(&'n str, Option<Format>)> {
+        let format = self.lineage.members.get(self.base).map(|base| base.format);
+        name.map(|name| (name, format))
     }
 
     /// What the layer has to take over: what others above the base own, zeros too if the base would

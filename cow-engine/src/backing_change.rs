@@ -41,6 +41,19 @@ impl Image {
         }
     }
 
+    /// Whether the header, as it was when the image was opened, can name this backing file: the image may
+    /// be open for reading alone.
+    ///
+    /// # Errors
+    /// The names are too long or do not fit into cluster 0, or the data file is a raw image of its own.
+    pub fn check_backing_change(&self, to: Option<&BackingReference>) -> Result<()> {
+        self.check_backing_allowed(to)?;
+        let name = to.map(|to| to.name.as_bytes());
+        let format = to.and_then(|to| to.format.as_deref()).map(str::as_bytes);
+        self.header.plan_backing_switch(name, format, None)?;
+        Ok(())
+    }
+
     /// Changes what the header says about the backing file: name, format, and what is remembered of
     /// it, together and durably. `None` says that there is none.
     ///

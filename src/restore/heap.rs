@@ -145,6 +145,10 @@ impl Heap {
 }
 
 impl Piece {
+    pub(super) fn unreadable(&self, reason: String) -> RestoreError {
+        RestoreError::Unreadable { path: self.path.clone(), reason }
+    }
+
     fn read(path: &PathBuf) -> Result<Self, String> {
         let storage = OpenOptions::new().open(path).map_err(|error| error.to_string())?;
         let mut head = [0; 8];

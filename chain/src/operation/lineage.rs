@@ -4,6 +4,7 @@ use core::fmt;
 use std::path::{Path, PathBuf};
 
 use block_io::{FileId, Storage};
+use cow_engine::Image;
 
 use super::refusal::Refusal;
 use crate::chain::Chain;
@@ -37,9 +38,13 @@ pub(crate) struct Member {
     pub(crate) path: PathBuf,
     pub(crate) format: Format,
     pub(crate) id: Option<FileId>,
+    /// Of its external data file, if it has one.
+    pub(crate) data_id: Option<FileId>,
     pub(crate) size: u64,
     /// As its header says it.
     pub(crate) backing: Option<String>,
+    /// Whether its header says in which format its backing file is.
+    pub(crate) says_format: bool,
     pub(crate) snapshots: u32,
 }
 
@@ -50,15 +55,27 @@ pub(crate) struct Lineage {
 }
 
 impl Member {
-    fn of(layer: &Layer) -> Result<Self> {
+    pub(crate) fn of(layer: &Layer) -> Result<Self> {
+        let failed = |source| layer.storage_error(source);
+        let id = layer.storage().identity().map_err(failed)?;
+        let data = layer.image().map(Image::data_storage);
+        let data_id = data.map(|data| data.identity().map_err(failed)).transpose()?.flatten();
         Ok(Self {
             path: layer.path().to_owned(),
             format: layer.format(),
-            id: layer.storage().identity().map_err(|source| layer.storage_error(source))?,
+            id,
+            data_id: data_id.filter(|data| Some(*data) != id),
             size: layer.virtual_size(),
             backing: layer.backing_name(),
+            says_format: layer.backing_format().is_some(),
             snapshots: layer.header().map_or(0, qcow2_format::Header::snapshot_count),
         })
+    }
+
+    /// Whether this layer and another one keep anything in one file.
+    pub(crate) fn shares_file_with(&self, other: &Self) -> bool {
+        let mut files = [self.id, self.data_id].into_iter().flatten();
+        files.any(|file| other.id == Some(file) || other.data_id == Some(file))
     }
 
     /// Opens this layer with at most so many layers in all, and makes sure that it still is the one
@@ -143,7 +160,8 @@ impl Lineage {
             return Ok(self.find_name(path));
         };
         let id = storage.identity().map_err(refuse)?;
-        Ok(self.members.iter().position(|member| id.is_some() && member.id == id))
+        let found = self.members.iter().position(|member| id.is_some() && member.id == id);
+        Ok(found.or_else(|| self.find_name(path)))
     }
 
     fn find_name(&self, path: &Path) -> Option<usize> {

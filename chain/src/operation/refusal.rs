@@ -65,6 +65,12 @@ pub enum Refusal {
         /// The file.
         path: PathBuf,
     },
+    /// The guest's first bytes would make a file look like an image whose format nobody has recorded: the
+    /// next guess would come out differently.
+    Disguise {
+        /// The layer.
+        layer: PathBuf,
+    },
     /// The same file is named twice.
     Twice {
         /// The file.
@@ -108,6 +114,11 @@ impl fmt::Display for Refusal {
                 write!(f, "'{}': changed while the operation was prepared", layer.display())
             }
             Self::Exists { path } => write!(f, "'{}' exists already", path.display()),
+            Self::Disguise { layer } => write!(
+                f,
+                "'{}' was guessed to be raw and would look like qcow2 afterwards; record its format first",
+                layer.display()
+            ),
             Self::Twice { path } => write!(f, "'{}' is named twice", path.display()),
         }
     }

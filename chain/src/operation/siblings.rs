@@ -1,7 +1,8 @@
 //! Overlays in the same folder that rest on a layer and are no part of the chain: they would show
 //! other bytes once it changes.
 
-use std::path::Path;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 
 use block_io::{FileId, Locking, Storage, StorageExt};
 use qcow2_format::Header;
@@ -20,34 +21,50 @@ pub(crate) fn refuse_shared(
     changed: &[usize],
     options: &OpenOptions,
 ) -> Result<()> {
-    for &depth in changed {
-        let Some(member) = lineage.members.get(depth) else { continue };
-        let Some(id) = member.id else { continue };
-        let paths = options.host().neighbours(&member.path);
-        let refuse = |source| Error::Storage { layer: member.path.clone(), source };
-        for path in paths.map_err(refuse)? {
-            if rests_on(&path, id, lineage, options) {
-                let (layer, overlay) = (member.path.clone(), path);
-                return Err(Error::Refused(Refusal::SharedBase { layer, overlay }));
+    let members = || changed.iter().filter_map(|&depth| lineage.members.get(depth));
+    let changed: HashMap<FileId, &Member> =
+        members().filter_map(|member| Some((member.id?, member))).collect();
+    let own: HashSet<FileId> = lineage.members.iter().filter_map(|member| member.id).collect();
+    // A folder with all layers of a deep chain is looked through once.
+    let mut seen: HashSet<PathBuf> = HashSet::new();
+    for member in members() {
+        for place in places(&member.path) {
+            if !seen.insert(place.parent().unwrap_or(Path::new("")).to_owned()) {
+                continue;
+            }
+            let refuse = |source| Error::Storage { layer: member.path.clone(), source };
+            for overlay in options.host().neighbours(&place).map_err(refuse)? {
+                let below = rests_on(&overlay, &own, options);
+                if let Some(member) = below.and_then(|below| changed.get(&below)) {
+                    let layer = member.path.clone();
+                    return Err(Error::Refused(Refusal::SharedBase { layer, overlay }));
+                }
             }
         }
     }
     Ok(())
 }
 
-/// Whether the file is an overlay outside the chain whose header names the file with this identity.
-fn rests_on(path: &Path, id: FileId, lineage: &Lineage, options: &OpenOptions) -> bool {
+/// The path of a file, and where it really lies if symbolic links lead into another folder.
+fn places(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let real = path.canonicalize().ok().filter(|real| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+        folder.is_ok_and(|folder| real.parent() != Some(&folder))
+    });
+    core::iter::once(path.to_owned()).chain(real)
+}
+
+/// The file that an overlay rests on, if it is one and not among those that are known.
+fn rests_on(path: &Path, known: &HashSet<FileId>, options: &OpenOptions) -> Option<FileId> {
     let host = block_io::OpenOptions::new().locking(Locking::Off);
-    let Ok(storage) = options.host().open(path, &host) else { return false };
-    let Ok(own) = storage.identity() else { return false };
-    let is_member = |member: &Member| member.id.is_some() && member.id == own;
-    if lineage.members.iter().any(is_member) || !is_qcow2(&*storage) {
-        return false;
+    let storage = options.host().open(path, &host).ok()?;
+    let own = storage.identity().ok()?;
+    if own.is_some_and(|own| known.contains(&own)) || !is_qcow2(&*storage) {
+        return None;
     }
-    let Some(name) = backing_name(&*storage) else { return false };
-    let Ok(below) = name::resolve(path, &name) else { return false };
-    let below = options.host().open(&below, &host);
-    below.is_ok_and(|below| below.identity().is_ok_and(|found| found == Some(id)))
+    let below = name::resolve(path, &backing_name(&*storage)?).ok()?;
+    options.host().open(&below, &host).ok()?.identity().ok()?
 }
 
 fn is_qcow2(storage: &dyn Storage) -> bool {

@@ -1,6 +1,8 @@
 //! What verbs that move data through a chain share: progress, rate, plans in words and as JSON, and
 //! why an operation was refused.
 
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -102,27 +104,34 @@ pub(crate) fn plan_json(plan: &Plan) -> Value {
     json!({ "operation": plan.operation(), "steps": steps })
 }
 
+/// A path as JSON can hold it: what is not UTF-8 is replaced.
+pub(crate) fn text(path: &Path) -> Cow<'_, str> {
+    path.to_string_lossy()
+}
+
 fn step_json(step: &PlanStep) -> Value {
     match step {
         PlanStep::Create { file, backing, size } => {
-            json!({ "do": "create", "file": file, "backing": backing, "virtual-size": size })
+            json!({ "do": "create", "file": text(file), "backing": backing, "virtual-size": size })
         }
         PlanStep::Grow { file, from, to } => {
-            json!({ "do": "grow", "file": file, "from": from, "to": to })
+            json!({ "do": "grow", "file": text(file), "from": from, "to": to })
         }
         PlanStep::Compare { files, bytes } => {
+            let files: Vec<_> = files.iter().map(|file| text(file)).collect();
             json!({ "do": "compare", "files": files, "bytes": bytes })
         }
         PlanStep::Copy { from, into, data, zeros } => {
-            let read = |(file, bytes): &(_, u64)| json!({ "file": file, "bytes": bytes });
+            let read =
+                |(file, bytes): &(PathBuf, u64)| json!({ "file": text(file), "bytes": bytes });
             let from: Vec<_> = from.iter().map(read).collect();
-            json!({ "do": "copy", "from": from, "into": into, "data": data, "zeros": zeros })
+            json!({ "do": "copy", "from": from, "into": text(into), "data": data, "zeros": zeros })
         }
         PlanStep::SwitchBacking { file, from, to } => {
-            json!({ "do": "switch-backing", "file": file, "from": from, "to": to })
+            json!({ "do": "switch-backing", "file": text(file), "from": from, "to": to })
         }
-        PlanStep::Empty { file } => json!({ "do": "empty", "file": file }),
-        PlanStep::Release { file } => json!({ "do": "release", "file": file }),
+        PlanStep::Empty { file } => json!({ "do": "empty", "file": text(file) }),
+        PlanStep::Release { file } => json!({ "do": "release", "file": text(file) }),
         other => json!({ "do": other.to_string() }),
     }
 }

@@ -82,28 +82,30 @@ pub(crate) fn layer_named(name: &OsStr) -> LayerRef {
 impl ChainFlags {
     /// The image that an argument names, and how to open the chain below it.
     pub(crate) fn image(&self, file: &OsStr) -> Result<(ImageArg, OpenOptions), Failure> {
-        self.image_as(file, self.format.as_deref())
+        self.open_as(file, self.format.as_deref(), false)
     }
 
-    /// The same for an image whose format another flag says.
-    pub(crate) fn image_as(
+    fn open_as(
         &self,
         file: &OsStr,
         format: Option<&str>,
+        refuse_writers: bool,
     ) -> Result<(ImageArg, OpenOptions), Failure> {
         let image = ImageArg::parse(file, format, self.image_opts)?;
         let refuse = |reason| Failure::new(format!("Could not open '{}': {reason}", image.name));
         let (format, _) = format_of(&image).map_err(refuse)?;
-        let how = How { probe_backing: self.policy.probe_backing, ..How::default() };
+        let probe_backing = self.policy.probe_backing;
+        let how = How { probe_backing, refuse_writers, ..How::default() };
         let options = chain_options(&image, &how, format, false);
         Ok((image, options.map_policy(|policy| self.policy.apply(policy))))
     }
 }
 
 impl OperationFlags {
-    /// The image that an argument names, and how to open the chain below it.
+    /// The image that an argument names, and how to open the chain below it: what lies there is copied
+    /// or compared, and must hold still.
     pub(crate) fn image(&self, file: &OsStr) -> Result<(ImageArg, OpenOptions), Failure> {
-        self.chain.image(file)
+        self.image_as(file, self.chain.format.as_deref())
     }
 
     /// The same for an image whose format another flag says.
@@ -112,7 +114,7 @@ impl OperationFlags {
         file: &OsStr,
         format: Option<&str>,
     ) -> Result<(ImageArg, OpenOptions), Failure> {
-        self.chain.image_as(file, format)
+        self.chain.open_as(file, format, true)
     }
 
     pub(crate) fn output(&self, verb: &str) -> Result<Output, Failure> {

@@ -17,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::open::explain;
 use crate::report::json::pretty;
 use crate::report::progress::{CONVERT_STEP, Progress};
+use crate::verb::operation::text;
 
 /// The command line of `qimg chain restore`.
 #[derive(Debug, clap::Args)]
@@ -80,7 +81,10 @@ fn print_order(files: &[PathBuf], output: Output) -> Result<(), Failure> {
     let ordered = order(files).map_err(refused)?;
     let text = match output {
         Output::Human => ordered.iter().map(|path| format!("{}\n", path.display())).collect(),
-        Output::Json => format!("{}\n", pretty(&json!({ "layers": ordered }))?),
+        Output::Json => {
+            let layers: Vec<_> = ordered.iter().map(|path| text(path)).collect();
+            format!("{}\n", pretty(&json!({ "layers": layers }))?)
+        }
     };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

@@ -68,6 +68,9 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 pub(crate) fn clone(args: &CloneArgs) -> Outcome {
+    if args.number == 0 {
+        return Err(Failure::usage("qimg", "chain clone", "Expecting a count of 1 or more (-n)"));
+    }
     let (image, options) = args.flags.image(&args.disk)?;
     let names = (0..args.number).map(|number| numbered(&args.clone, number, args.number));
     let names: Vec<PathBuf> = names.collect();

@@ -14,7 +14,7 @@ use crate::args::output::Output;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::report::json::pretty;
-use crate::verb::operation::words;
+use crate::verb::operation::{text, words};
 
 /// The command line of `qimg chain verify`.
 #[derive(Debug, clap::Args)]
@@ -114,7 +114,7 @@ fn json(report: &LayerReport) -> Value {
         Content::Failed(_) => "unreadable",
     };
     json!({
-        "filename": report.path,
+        "filename": text(&report.path),
         "format": report.format.name(),
         "check": check,
         "base": format!("{:?}", report.base).to_lowercase(),
