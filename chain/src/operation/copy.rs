@@ -89,13 +89,14 @@ impl Copy<'_> {
         buf.resize(piece.len as usize, 0); // at most a piece of the crew
         let wanted = (self.read)(piece, buf)?;
         done.read.fetch_add(piece.len, Ordering::Relaxed);
-        let parts = match wanted {
-            Wanted::All => vec![0..buf.len()],
+        let all = 0..buf.len();
+        let parts = match &wanted {
+            Wanted::All => std::slice::from_ref(&all),
             Wanted::Parts(parts) => parts,
         };
         for part in parts {
             let at = piece.offset + part.start as u64;
-            let Some(bytes) = buf.get(part) else { continue };
+            let Some(bytes) = buf.get(part.clone()) else { continue };
             done.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             match compressor {
                 None => self.target.write_at(at, bytes)?,

@@ -108,11 +108,10 @@ impl Progress {
         self.answer(now);
         match &self.shown {
             Shown::Bar(bar) => bar.set_position(done),
+            Shown::Count(_) if done - self.counted < COUNT_STEP_BYTES => {}
             Shown::Count(_) => {
-                if done - self.counted >= COUNT_STEP_BYTES {
-                    self.counted = done;
-                    self.print(now);
-                }
+                self.counted = done;
+                self.print(now);
             }
             _ if now - self.last >= self.step => {
                 self.last = now;
