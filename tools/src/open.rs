@@ -16,6 +16,8 @@ use crate::failure::Failure;
 
 /// Bytes of a file that a guess looks at.
 const HEAD_BYTES: u64 = 8;
+/// What helps a reader where somebody writes.
+const SHARE: &str = " (-U reads it all the same)";
 
 /// How to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,7 +249,18 @@ pub fn open_for_verb(image: &ImageArg, how: &How) -> Result<Opened, Failure> {
 /// that helps where there is one.
 #[must_use]
 pub fn explain(error: &qimg::chain::Error) -> String {
+    explain_with(error, SHARE)
+}
+
+/// The same where opening beside a writer is no way out.
+#[must_use]
+pub fn explain_without_sharing(error: &qimg::chain::Error) -> String {
+    explain_with(error, "")
+}
+
+fn explain_with(error: &qimg::chain::Error, share: &str) -> String {
     use qimg::chain::{Error, Missing};
+    let storage_words = |path: &Path, source| storage_words_with(path, source, share);
     match error {
         Error::Storage { layer, source } => storage_words(layer, source),
         Error::Backing { path, named_by, source } => {
@@ -273,6 +286,10 @@ pub fn explain(error: &qimg::chain::Error) -> String {
 /// Why a file could not be used.
 #[must_use]
 pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
+    storage_words_with(path, error, SHARE)
+}
+
+fn storage_words_with(path: &Path, error: &qimg::io::Error, share: &str) -> String {
     let name = path.display();
     match error {
         qimg::io::Error::Open { source, .. } => {
@@ -280,8 +297,7 @@ pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
         }
         qimg::io::Error::Locked { permission, shared, .. } => {
             // Only a reader is helped by -U: whoever wants to write must stay out.
-            let (shared, help) =
-                if *shared { ("shared ", advice(" (-U reads it all the same)")) } else { ("", "") };
+            let (shared, help) = if *shared { ("shared ", advice(share)) } else { ("", "") };
             format!(
                 "Failed to get {shared}\"{permission}\" lock: is another process using the image \
                  [{name}]?{help}"

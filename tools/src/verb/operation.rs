@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::size;
 use crate::failure::Failure;
-use crate::open::explain;
+use crate::open::explain_without_sharing;
 use crate::report::progress::Progress;
 
 /// Percent that an operation moves before it prints again.
@@ -34,13 +34,15 @@ pub(crate) struct Watched {
 
 /// Reads the value of `-r`.
 ///
+/// 0 is no limit, as for the real tool.
+///
 /// # Errors
-/// It is no size above 0.
+/// It is no size.
 pub(crate) fn rate(text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
     match size::parse(text) {
-        Ok(rate) if rate > 0 => Ok(Some(rate)),
-        _ => Err(Failure::new(format!("Invalid rate limit specified: '{text}'."))),
+        Ok(rate) => Ok(Some(rate).filter(|rate| *rate > 0)),
+        Err(_) => Err(Failure::new(format!("Invalid rate limit specified: '{text}'."))),
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) fn words(error: &Error) -> String {
         Error::Refused(Refusal::SharedBase { .. } | Refusal::InternalSnapshots { .. }) => {
             format!("{error:#}; --force does it all the same")
         }
-        error => explain(error),
+        error => explain_without_sharing(error),
     }
 }
 
