@@ -97,6 +97,10 @@ impl Heap {
             let piece = &self.pieces[at];
             let is_raw = piece.base.map_or(piece.backing_is_raw, |pin| pin.format == RAW);
             let Some(name) = piece.backing.as_deref().filter(|_| is_raw) else { continue };
+            let remembered = |raw: &Piece| piece.base.is_some_and(|pin| raw.is_what(&pin));
+            if self.pieces.iter().any(remembered) {
+                continue; // whatever bears its name today
+            }
             let is_named = |other: &Piece| other.path.file_name() == last_part(name).file_name();
             let has_length = |other: &Piece| {
                 piece.base.is_some_and(|pin| pin.file_bytes == other.own.file_bytes)
@@ -107,7 +111,6 @@ impl Heap {
                 let read = may_be && (is_named(found) || has_length(found));
                 Some((other, Piece::read_as(&found.path, Format::Raw).ok().filter(|_| read)?))
             };
-            let remembered = |raw: &Piece| piece.base.is_some_and(|pin| raw.is_what(&pin));
             let mut named = None;
             let found = (0..self.pieces.len()).filter_map(as_raw).find_map(|(other, raw)| {
                 if remembered(&raw) {
