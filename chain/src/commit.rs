@@ -14,8 +14,8 @@ use crate::chain::Chain;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::operation::{
-    Action, Copy, LayerRef, Lineage, Moved, Owner, Piece, Plan, Refusal, Run, Section, Step, Tally,
-    Wanted, Watch, refuse_shared,
+    Action, Copy, LayerRef, Lineage, Member, Moved, Owner, Piece, Plan, Refusal, Run, Section,
+    Step, Tally, Wanted, Watch, refuse_shared,
 };
 use crate::options::OpenOptions;
 
@@ -192,7 +192,7 @@ impl Commit {
             // All of these show the changed layer where they hold nothing themselves.
             let changed: Vec<usize> = (from + 1..=into).collect();
             refuse_shared(&lineage, &changed, &self.options)?;
-            lineage.members[from..into].iter().try_for_each(|m| m.refuse_snapshots())?;
+            lineage.members[from..into].iter().try_for_each(Member::refuse_snapshots)?;
         }
         Ok(Cast { lineage, from, into })
     }

@@ -81,11 +81,11 @@ impl Copy<'_> {
         buf.resize(piece.len as usize, 0); // at most `PIECE_BYTES`
         let wanted = (self.read)(piece, buf)?;
         done.read.fetch_add(piece.len, Ordering::Relaxed);
-        let parts = match wanted {
-            Wanted::All => vec![0..buf.len()],
-            Wanted::Parts(parts) => parts,
+        let (all, parts) = match wanted {
+            Wanted::All => (Some(0..buf.len()), Vec::new()),
+            Wanted::Parts(parts) => (None, parts),
         };
-        for part in parts {
+        for part in all.into_iter().chain(parts) {
             let at = piece.offset + part.start as u64;
             let Some(bytes) = buf.get(part) else { continue };
             done.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);

@@ -46,12 +46,20 @@ pub(crate) fn rate(text: Option<&str>) -> Result<Option<u64>, Failure> {
     }
 }
 
+/// Why an operation did not come to its end.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) error: Error,
+    /// Everything was open, and data had begun to move.
+    pub(crate) moving: bool,
+}
+
 impl Watched {
     /// Runs an operation under watch.
     pub(crate) fn run(
         &self,
         operation: impl FnOnce(Watch<'_>) -> Result<Moved, Error>,
-    ) -> Result<Moved, Error> {
+    ) -> Result<Moved, Stopped> {
         let shown = Mutex::new(None);
         let begun = Instant::now();
         let done = operation(Watch::none().progress(&|step: Step| {
@@ -63,12 +71,13 @@ impl Watched {
             self.keep_rate(step.done, begun);
         }));
         let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let moving = shown.is_some();
         let shown = shown.unwrap_or_else(|| Progress::start(self.quiet, self.lines, self.step, 0));
         if done.is_ok() {
             shown.complete();
         }
         shown.end();
-        done
+        done.map_err(|error| Stopped { error, moving })
     }
 
     /// Whoever is ahead of the rate waits.

@@ -14,7 +14,7 @@ use crate::args::image::{ImageArg, format_named};
 use crate::called::{self, advice};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, chain_options, explain, format_of};
+use crate::open::{How, cause, chain_options, explain, format_of};
 use crate::report::progress::COMPARE_STEP;
 
 /// The command line of `qimg rebase`.
@@ -97,7 +97,14 @@ pub fn run(args: &Args) -> Outcome {
     }
     let (quiet, lines) = (args.quiet, args.progress && !args.quiet);
     let watched = Watched { quiet, lines, step: COMPARE_STEP, rate: None };
-    watched.run(|watch| rebase.run(watch)).map_err(|error| refuse(&error))?;
+    watched.run(|watch| rebase.run(watch)).map_err(|stopped| match &stopped.error {
+        Error::Refused(_) | Error::Cancelled => refuse(&stopped.error),
+        error if stopped.moving && called::stands_in() => {
+            Failure::new(format!("Error while writing to COW image: {}", cause(error)))
+        }
+        error if stopped.moving => Failure::new(words(error)),
+        error => refuse(error),
+    })?;
     Ok(exit::SUCCESS)
 }
 

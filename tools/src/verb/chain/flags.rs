@@ -146,7 +146,7 @@ impl OperationFlags {
         if self.dry_run {
             return print_plan(&plan().map_err(refuse)?, output);
         }
-        let moved = self.watched().run(run).map_err(refuse)?;
+        let moved = self.watched().run(run).map_err(|stopped| refuse(stopped.error))?;
         if self.quiet {
             return Ok(exit::SUCCESS);
         }
