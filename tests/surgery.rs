@@ -12,6 +12,7 @@ mod surgery {
     mod files;
     mod memory;
     mod model;
+    mod names;
     mod run;
     mod world;
 }

@@ -219,8 +219,7 @@ impl OpenOptions {
     }
 
     /// Changes the policy.
-    #[must_use]
-    pub fn map_policy(mut self, change: impl FnOnce(Policy) -> Policy) -> Self {
+    pub(crate) fn map_policy(mut self, change: impl FnOnce(Policy) -> Policy) -> Self {
         self.policy = change(self.policy);
         self
     }

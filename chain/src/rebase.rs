@@ -20,6 +20,7 @@ use crate::operation::{
     Action, Copy, Lineage, Member, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
 };
 use crate::options::OpenOptions;
+use crate::policy::Policy;
 
 /// A rebase, to be planned or carried out.
 ///
@@ -37,6 +38,7 @@ pub struct Rebase {
     onto: Option<Onto>,
     header_only: bool,
     compress: bool,
+    share: bool,
     force: bool,
 }
 
@@ -64,9 +66,9 @@ impl Rebase {
     /// Puts the image at `path` on no backing file; see [`onto`](Self::onto).
     #[must_use]
     pub fn new(path: impl AsRef<Path>, options: OpenOptions) -> Self {
-        let (header_only, compress, force) = (false, false, false);
+        let (header_only, compress, share, force) = (false, false, false, false);
         let path = path.as_ref().to_owned();
-        Self { path, options, onto: None, header_only, compress, force }
+        Self { path, options, onto: None, header_only, compress, share, force }
     }
 
     /// The new backing file, by the name that the header will have: relative ones are relative to the
@@ -96,6 +98,13 @@ impl Rebase {
     #[must_use]
     pub const fn compress(mut self, compress: bool) -> Self {
         self.compress = compress;
+        self
+    }
+
+    /// Whether the new backing file is read although somebody may be writing to it.
+    #[must_use]
+    pub const fn force_share(mut self, share: bool) -> Self {
+        self.share = share;
         self
     }
 
@@ -214,7 +223,11 @@ impl Rebase {
     /// Opens what the image will rest on, which must not be itself.
     fn open_new(&self, onto: &Onto, lineage: &Lineage) -> Result<Chain> {
         let path = name::resolve(&self.path, &onto.name)?;
-        let options = self.options.clone().for_lower().read_only(true);
+        let share = |policy: Policy| match self.share {
+            true => policy.force_share(true),
+            false => policy,
+        };
+        let options = self.options.clone().for_lower().read_only(true).map_policy(share);
         let options = match onto.format {
             Some(format) => options.format(format),
             None => options,

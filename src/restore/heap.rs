@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use block_io::{FileId, OpenOptions, Storage, StorageExt};
 use chain::{Format, pin_of};
-use cow_engine::BasePin;
+use cow_engine::{BasePin, PinnedFormat};
 
 use super::{Children, RestoreError, last_part};
+
+/// The format of a raw disk, as records name it.
+const RAW: PinnedFormat = PinnedFormat::Raw;
 
 /// A file and what its header says.
 #[derive(Clone, Debug)]
@@ -15,6 +18,11 @@ pub(super) struct Piece {
     pub(super) format: Format,
     /// Name of its backing file.
     pub(super) backing: Option<String>,
+    /// Whether its header says that its backing file is raw.
+    backing_is_raw: bool,
+    /// Why it cannot be the image that its first bytes promise: it may be a raw disk all the same, if
+    /// another file says so.
+    broken: Option<String>,
     id: Option<FileId>,
     /// What it remembers of its backing file.
     base: Option<BasePin>,
@@ -66,6 +74,10 @@ impl Heap {
             ([top], _) => *top,
             (several, _) => self.likely_top(several, &below)?,
         };
+        // Nobody says that it is raw.
+        if let Some(reason) = &self.pieces[top].broken {
+            return Err(self.pieces[top].unreadable(reason.clone()));
+        }
         let mut order = vec![top];
         let mut at = top;
         while let Some(base) = below[at] {
@@ -83,16 +95,32 @@ impl Heap {
     fn settle_formats(&mut self) {
         for at in 0..self.pieces.len() {
             let piece = &self.pieces[at];
-            let (Some(pin), Some(name)) = (piece.base, piece.backing.clone()) else { continue };
-            let raw = self.pieces.iter_mut().find(|other| {
-                pin.format == cow_engine::PinnedFormat::Raw
-                    && other.format == Format::Qcow2
-                    && other.path.file_name() == last_part(&name).file_name()
+            let is_raw = piece.base.map_or(piece.backing_is_raw, |pin| pin.format == RAW);
+            let Some(name) = piece.backing.as_deref().filter(|_| is_raw) else { continue };
+            let remembered = |raw: &Piece| piece.base.is_some_and(|pin| raw.is_what(&pin));
+            if self.pieces.iter().any(remembered) {
+                continue; // whatever bears its name today
+            }
+            let is_named = |other: &Piece| other.path.file_name() == last_part(name).file_name();
+            let has_length = |other: &Piece| {
+                piece.base.is_some_and(|pin| pin.file_bytes == other.own.file_bytes)
+            };
+            let as_raw = |other: usize| {
+                let (found, me) = (&self.pieces[other], other == at);
+                let may_be = !me && found.format == Format::Qcow2;
+                let read = may_be && (is_named(found) || has_length(found));
+                Some((other, Piece::read_as(&found.path, Format::Raw).ok().filter(|_| read)?))
+            };
+            let mut named = None;
+            let found = (0..self.pieces.len()).filter_map(as_raw).find_map(|(other, raw)| {
+                if remembered(&raw) {
+                    return Some((other, raw));
+                }
+                named = is_named(&raw).then_some((other, raw)).or(named.take());
+                None
             });
-            if let Some(raw) = raw
-                && let Ok(as_raw) = Piece::read_as(&raw.path, Format::Raw)
-            {
-                *raw = as_raw;
+            if let Some((other, raw)) = found.or(named) {
+                self.pieces[other] = raw;
             }
         }
     }
@@ -153,21 +181,30 @@ impl Piece {
         let storage = OpenOptions::new().open(path).map_err(|error| error.to_string())?;
         let mut head = [0; 8];
         storage.read_zero_filled(0, &mut head).map_err(|error| error.to_string())?;
-        Self::read_as(path, Format::probe(&head))
+        let format = Format::probe(&head);
+        match Self::read_as(path, format) {
+            Err(reason) if format == Format::Qcow2 => {
+                let raw = Self::read_as(path, Format::Raw)?;
+                Ok(Self { format, broken: Some(reason), ..raw })
+            }
+            read => read,
+        }
     }
 
     fn read_as(path: &PathBuf, format: Format) -> Result<Self, String> {
         let storage = OpenOptions::new().open(path).map_err(|error| error.to_string())?;
-        let (mut backing, mut base) = (None, None);
+        let (mut backing, mut base, mut backing_is_raw) = (None, None, false);
         if format == Format::Qcow2 {
             let header = cow_engine::read_header(&storage).map_err(|error| error.to_string())?;
             let name = header.backing_name().filter(|name| !name.is_empty());
             backing = name.map(|name| String::from_utf8_lossy(name).into_owned());
             base = header.base_pin();
+            backing_is_raw = header.backing_format() == Some(b"raw");
         }
         let own = pin_of(&storage, format, "").map_err(|error| error.to_string())?;
         let id = storage.identity().map_err(|error| error.to_string())?;
-        Ok(Self { path: path.clone(), format, backing, id, base, own })
+        let (path, broken) = (path.clone(), None);
+        Ok(Self { path, format, backing, backing_is_raw, broken, id, base, own })
     }
 
     /// Whether this is the file that somebody remembers, by its content mark.

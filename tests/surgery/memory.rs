@@ -46,11 +46,11 @@ fn shared(files: &[MemoryStorage]) -> Vec<Arc<MemoryStorage>> {
 }
 
 impl MemoryChain {
-    /// A chain of random images with random contents.
+    /// A chain of random images with random contents; sometimes an image that rests on nothing.
     pub(crate) fn random(rng: &mut Rng) -> Self {
-        let depth = rng.within(2..5) as usize;
+        let depth = rng.within(1..5) as usize;
         let count = depth + 1;
-        let base_format = if rng.one_in(2) { Format::Raw } else { Format::Qcow2 };
+        let base_format = if depth > 1 && rng.one_in(2) { Format::Raw } else { Format::Qcow2 };
         let mut formats = vec![Format::Qcow2; depth - 1];
         formats.extend([base_format, Format::Raw]);
         let views = vec![Vec::new(); count];
@@ -104,6 +104,9 @@ impl MemoryChain {
     /// Any operation that is possible.
     pub(crate) fn random_deed(&self, rng: &mut Rng) -> Deed {
         let depth = self.depth as u64;
+        if depth == 1 {
+            return Deed::Rebase { onto: Some(1), compress: rng.one_in(4) };
+        }
         let upper = rng.below(depth - 1) as usize;
         let lower = rng.within(upper as u64 + 1..depth) as usize;
         match rng.below(3) {

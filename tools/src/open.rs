@@ -3,12 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use qimg::chain::{Chain, Format, OpenOptions};
 use qimg::check::repair_on_open;
 use qimg::engine::BackingReference;
 use tempfile::TempDir;
 
 use crate::args::cache::CacheMode;
+use crate::args::everywhere;
 use crate::args::image::ImageArg;
 use crate::base;
 use crate::called::{advice, stands_in};
@@ -16,6 +17,8 @@ use crate::failure::Failure;
 
 /// Bytes of a file that a guess looks at.
 const HEAD_BYTES: u64 = 8;
+/// What helps a reader where somebody writes.
+const SHARE: &str = " (-U reads it all the same)";
 
 /// How to open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +203,7 @@ pub(crate) fn chain_options(
     format: Format,
     read_only: bool,
 ) -> OpenOptions {
-    let policy = Policy::new()
+    let policy = everywhere::policy()
         .probe(how.probe_backing)
         .locking(!image.no_locks)
         .force_share(how.force_share || image.force_share)
@@ -247,7 +250,18 @@ pub fn open_for_verb(image: &ImageArg, how: &How) -> Result<Opened, Failure> {
 /// that helps where there is one.
 #[must_use]
 pub fn explain(error: &qimg::chain::Error) -> String {
+    explain_with(error, SHARE)
+}
+
+/// The same where opening beside a writer is no way out.
+#[must_use]
+pub fn explain_without_sharing(error: &qimg::chain::Error) -> String {
+    explain_with(error, "")
+}
+
+fn explain_with(error: &qimg::chain::Error, share: &str) -> String {
     use qimg::chain::{Error, Missing};
+    let storage_words = |path: &Path, source| storage_words_with(path, source, share);
     match error {
         Error::Storage { layer, source } => storage_words(layer, source),
         Error::Backing { path, named_by, source } => {
@@ -255,7 +269,7 @@ pub fn explain(error: &qimg::chain::Error) -> String {
             match source.kind() {
                 std::io::ErrorKind::NotFound if !stands_in() => format!(
                     "{words}; '{0}' names it, name another one with \
-                     'qemu-img rebase -u -b FILE -F FMT {0}'",
+                     'qimg rebase -u -b FILE -F FMT {0}'",
                     named_by.display()
                 ),
                 _ => words,
@@ -263,9 +277,23 @@ pub fn explain(error: &qimg::chain::Error) -> String {
         }
         Error::DataFile { path, source, .. } => storage_words(path, source),
         Error::Missing { what: Missing::BackingFormat, .. } => format!(
-            "{error:#}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
+            "{error:#}; record it with 'qimg rebase -u -b FILE -F FMT', or let it be guessed with \
              --probe-backing"
         ),
+        Error::Forbidden { path, .. } | Error::ForbiddenDataFile { path, .. } => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).display();
+            format!("{error:#}{}", advice(&format!("; --allow-dir={folder} allows it")))
+        }
+        Error::TooDeep { .. } => {
+            format!("{error:#}{}", advice("; --depth-max=LAYERS allows more"))
+        }
+        Error::Protocol { .. } => {
+            format!(
+                "{error:#}{}",
+                advice("; bring the file here, and name it with 'qimg rebase -u'")
+            )
+        }
         _ => format!("{error:#}"),
     }
 }
@@ -273,6 +301,10 @@ pub fn explain(error: &qimg::chain::Error) -> String {
 /// Why a file could not be used.
 #[must_use]
 pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
+    storage_words_with(path, error, SHARE)
+}
+
+fn storage_words_with(path: &Path, error: &qimg::io::Error, share: &str) -> String {
     let name = path.display();
     match error {
         qimg::io::Error::Open { source, .. } => {
@@ -280,8 +312,7 @@ pub fn storage_words(path: &Path, error: &qimg::io::Error) -> String {
         }
         qimg::io::Error::Locked { permission, shared, .. } => {
             // Only a reader is helped by -U: whoever wants to write must stay out.
-            let (shared, help) =
-                if *shared { ("shared ", advice(" (-U reads it all the same)")) } else { ("", "") };
+            let (shared, help) = if *shared { ("shared ", advice(share)) } else { ("", "") };
             format!(
                 "Failed to get {shared}\"{permission}\" lock: is another process using the image \
                  [{name}]?{help}"

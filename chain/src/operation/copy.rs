@@ -89,14 +89,13 @@ impl Copy<'_> {
         buf.resize(piece.len as usize, 0); // at most a piece of the crew
         let wanted = (self.read)(piece, buf)?;
         done.read.fetch_add(piece.len, Ordering::Relaxed);
-        let all = 0..buf.len();
-        let parts = match &wanted {
-            Wanted::All => std::slice::from_ref(&all),
-            Wanted::Parts(parts) => parts,
+        let (all, parts) = match wanted {
+            Wanted::All => (Some(0..buf.len()), Vec::new()),
+            Wanted::Parts(parts) => (None, parts),
         };
-        for part in parts {
+        for part in all.into_iter().chain(parts) {
             let at = piece.offset + part.start as u64;
-            let Some(bytes) = buf.get(part.clone()) else { continue };
+            let Some(bytes) = buf.get(part) else { continue };
             done.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             match compressor {
                 None => self.target.write_at(at, bytes)?,

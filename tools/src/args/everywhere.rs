@@ -1,11 +1,16 @@
-//! Flags that every verb has: in which form failures and progress are told.
+//! Flags that every verb has: in which form failures and progress are told, and what may be opened
+//! because an image says so.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::sync::OnceLock;
+
+use qimg::chain::Policy;
 
 use crate::failure::Failure;
 
-/// Who reads failures and progress on standard error.
+/// What every verb is told: who reads failures and progress on standard error, and which files may be
+/// opened.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Forms {
     /// `--error-format=json`
@@ -14,11 +19,25 @@ pub struct Forms {
     pub json_progress: bool,
     /// The verb, which is what progress is about.
     pub verb: String,
+    /// `--allow-dir`: backing and data files only below these folders, if there are any.
+    pub allow_dirs: Vec<PathBuf>,
+    /// `--depth-max`: most layers of a chain.
+    pub depth_max: Option<usize>,
+}
+
+/// The policy under which chains are opened, as far as these flags say it.
+#[must_use]
+pub fn policy() -> Policy {
+    let Forms { allow_dirs, depth_max, .. } = forms();
+    let policy = depth_max.map_or(Policy::new(), |layers| Policy::new().depth_max(layers));
+    allow_dirs.iter().fold(policy, |policy, folder| policy.allow_directory(folder.clone()))
 }
 
 /// The help for them.
 pub const HELP: &str = "With every verb: --error-format=json tells a failure, and --progress=json (where \
-                        there is -p) progress, as JSON, one object a line, on standard error.";
+                        there is -p) progress, as JSON, one object a line, on standard error. \
+                        --allow-dir=FOLDER (again for more) opens backing and data files only below that \
+                        folder, --depth-max=LAYERS chains of at most so many layers.";
 
 static FORMS: OnceLock<Forms> = OnceLock::new();
 
@@ -44,6 +63,8 @@ fn split(arguments: &[OsString]) -> Result<(Forms, Vec<OsString>), Failure> {
     for (index, word) in arguments.iter().enumerate() {
         match word.to_str().and_then(|word| word.split_once('=')) {
             Some(("--error-format", form)) => forms.json_errors = is_json("--error-format", form)?,
+            Some(("--allow-dir", folder)) => forms.allow_dirs.push(folder.into()),
+            Some(("--depth-max", layers)) => forms.depth_max = Some(number("--depth-max", layers)?),
             Some(("--progress", form)) => {
                 forms.json_progress = is_json("--progress", form)?;
                 rest.push("--progress".into());
@@ -61,6 +82,11 @@ fn split(arguments: &[OsString]) -> Result<(Forms, Vec<OsString>), Failure> {
         }
     }
     Ok((forms, rest))
+}
+
+fn number(flag: &str, text: &str) -> Result<usize, Failure> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| Failure::new(format!("{flag} expects a number above 0 not '{text}'")))
 }
 
 fn is_json(flag: &str, form: &str) -> Result<bool, Failure> {
@@ -89,5 +115,10 @@ mod tests {
         let untouched = words("qimg convert -p -- --error-format=json b");
         assert_eq!(split(&untouched).unwrap().1, untouched);
         assert!(split(&words("qimg info --error-format=xml a")).is_err());
+        let (forms, rest) =
+            split(&words("qimg map --allow-dir=a --depth-max=3 --allow-dir=b x")).unwrap();
+        assert_eq!((forms.allow_dirs, forms.depth_max), (vec!["a".into(), "b".into()], Some(3)));
+        assert_eq!(rest, words("qimg map x"));
+        assert!(split(&words("qimg map --depth-max=0 x")).is_err());
     }
 }

@@ -13,7 +13,7 @@ use crate::args::image::ImageArg;
 use crate::called;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, chain_options, format_of};
+use crate::open::{How, cause, chain_options, format_of};
 
 /// The command line of `qimg commit`.
 #[derive(Debug, clap::Args)]
@@ -78,7 +78,14 @@ pub fn run(args: &Args) -> Outcome {
     }
     let (quiet, lines) = (args.quiet, args.progress && !args.quiet);
     let watched = Watched { quiet, lines, step: OPERATION_STEP, rate };
-    watched.run(|watch| commit.run(watch)).map_err(|error| refuse(&error))?;
+    watched.run(|watch| commit.run(watch)).map_err(|stopped| match &stopped.error {
+        Error::Refused(_) | Error::Cancelled => refuse(&stopped.error),
+        error if stopped.moving && called::stands_in() => {
+            Failure::new(format!("Block job failed: {}", cause(error)))
+        }
+        error if stopped.moving => Failure::new(words(error)),
+        error => refuse(error),
+    })?;
     if !args.quiet {
         writeln!(std::io::stdout(), "Image committed.")?;
     }

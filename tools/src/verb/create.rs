@@ -199,7 +199,7 @@ fn backing_file(
         return Err(CreateError::OwnBacking.to_string());
     }
     // Only its size is wanted; a running machine may use it.
-    let policy = Policy::new().probe(args.probe_backing).force_share(true);
+    let policy = everywhere::policy().probe(args.probe_backing).force_share(true);
     let size = backing_size(path, name, parsed, policy);
     size.map(Some).map_err(|error| {
         format!("{} (Could not open backing image.)", crate::open::explain(&error))

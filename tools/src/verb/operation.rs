@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::args::size;
 use crate::failure::Failure;
-use crate::open::explain;
+use crate::open::explain_without_sharing;
 use crate::report::progress::Progress;
 
 /// Percent that an operation moves before it prints again.
@@ -34,14 +34,24 @@ pub(crate) struct Watched {
 
 /// Reads the value of `-r`.
 ///
+/// 0 is no limit, as for the real tool.
+///
 /// # Errors
-/// It is no size above 0.
+/// It is no size.
 pub(crate) fn rate(text: Option<&str>) -> Result<Option<u64>, Failure> {
     let Some(text) = text else { return Ok(None) };
     match size::parse(text) {
-        Ok(rate) if rate > 0 => Ok(Some(rate)),
-        _ => Err(Failure::new(format!("Invalid rate limit specified: '{text}'."))),
+        Ok(rate) => Ok(Some(rate).filter(|rate| *rate > 0)),
+        Err(_) => Err(Failure::new(format!("Invalid rate limit specified: '{text}'."))),
     }
+}
+
+/// Why an operation did not come to its end.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    pub(crate) error: Error,
+    /// Everything was open, and data had begun to move.
+    pub(crate) moving: bool,
 }
 
 impl Watched {
@@ -49,7 +59,7 @@ impl Watched {
     pub(crate) fn run(
         &self,
         operation: impl FnOnce(Watch<'_>) -> Result<Moved, Error>,
-    ) -> Result<Moved, Error> {
+    ) -> Result<Moved, Stopped> {
         let shown = Mutex::new(None);
         let begun = Instant::now();
         let done = operation(Watch::none().progress(&|step: Step| {
@@ -61,20 +71,21 @@ impl Watched {
             self.keep_rate(step.done, begun);
         }));
         let shown = shown.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let moving = shown.is_some();
         let mut shown =
             shown.unwrap_or_else(|| Progress::start(self.quiet, self.lines, self.step, 0));
         if done.is_ok() {
             shown.complete();
         }
         shown.end();
-        done
+        done.map_err(|error| Stopped { error, moving })
     }
 
     /// Whoever is ahead of the rate waits.
     fn keep_rate(&self, done: u64, begun: Instant) {
         let Some(rate) = self.rate else { return };
-        let due = Duration::from_micros((done / rate.div_ceil(1_000_000).max(1)).min(u64::MAX / 2));
-        let due = if rate >= 1_000_000 { due } else { Duration::from_secs(done / rate.max(1)) };
+        let micros = u128::from(done) * 1_000_000 / u128::from(rate.max(1));
+        let due = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
         thread::sleep(due.saturating_sub(begun.elapsed()).min(PAUSE_MAX));
     }
 }
@@ -85,7 +96,7 @@ pub(crate) fn words(error: &Error) -> String {
         Error::Refused(Refusal::SharedBase { .. } | Refusal::InternalSnapshots { .. }) => {
             format!("{error:#}; --force does it all the same")
         }
-        error => explain(error),
+        error => explain_without_sharing(error),
     }
 }
 

@@ -11,10 +11,10 @@ use super::one_file;
 use super::operation::{Watched, words};
 use crate::args::cache::CacheMode;
 use crate::args::image::{ImageArg, format_named};
-use crate::called;
+use crate::called::{self, advice};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, chain_options, format_of};
+use crate::open::{How, cause, chain_options, explain, format_of};
 use crate::report::progress::COMPARE_STEP;
 
 /// The command line of `qimg rebase`.
@@ -50,7 +50,7 @@ pub struct Args {
     /// Compress what is taken over
     #[arg(short, long)]
     compress: bool,
-    /// Open the backing files although somebody may be writing to them
+    /// Read the new backing file although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
     /// Rebase although internal snapshots will show other bytes
@@ -81,7 +81,11 @@ pub fn run(args: &Args) -> Outcome {
         return Err(Failure::usage("qimg", "rebase", message));
     }
     let cache = cache_mode(args.cache.as_deref())?;
-    cache_mode(args.backing_cache.as_deref())?;
+    if let Some(name) =
+        args.backing_cache.as_deref().filter(|name| CacheMode::parse(name).is_none())
+    {
+        return Err(Failure::new(format!("Invalid source cache option: {name}")));
+    }
     super::refuse_objects(&args.object)?;
     let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
     let (rebase, name) = rebase(args, &image, cache)?;
@@ -93,7 +97,14 @@ pub fn run(args: &Args) -> Outcome {
     }
     let (quiet, lines) = (args.quiet, args.progress && !args.quiet);
     let watched = Watched { quiet, lines, step: COMPARE_STEP, rate: None };
-    watched.run(|watch| rebase.run(watch)).map_err(|error| refuse(&error))?;
+    watched.run(|watch| rebase.run(watch)).map_err(|stopped| match &stopped.error {
+        Error::Refused(_) | Error::Cancelled => refuse(&stopped.error),
+        error if stopped.moving && called::stands_in() => {
+            Failure::new(format!("Error while writing to COW image: {}", cause(error)))
+        }
+        error if stopped.moving => Failure::new(words(error)),
+        error => refuse(error),
+    })?;
     Ok(exit::SUCCESS)
 }
 
@@ -111,15 +122,16 @@ fn rebase(args: &Args, image: &ImageArg, cache: CacheMode) -> Result<(Rebase, St
     let rebase = Rebase::new(&image.path, options)
         .header_only(args.backing_unsafe)
         .compress(args.compress)
+        .force_share(args.force_share)
         .force(args.force || called::stands_in());
     let rebase = match (name.as_str(), backing_format) {
         ("", _) => rebase,
         (name, Some(format)) => rebase.onto(name, format),
         // A format that nobody says is guessed by whoever opens the image next.
         (name, None) => {
-            let text = "backing format must be specified (-F)";
             return Err(Failure::new(format!(
-                "Could not change the backing file to '{name}': {text}"
+                "Could not change the backing file to '{name}': backing format must be specified{}",
+                advice(" (-F)")
             )));
         }
     };
@@ -135,10 +147,10 @@ fn rebase_words(image: &ImageArg, name: &str, error: &Error) -> String {
     match error {
         Error::Refused(Refusal::Raw { .. }) => unchanged("Operation not supported"),
         Error::Storage { layer, .. } if is_new(layer) => {
-            format!("Could not open new backing file '{name}': {}", words(error))
+            format!("Could not open new backing file '{name}': {}", explain(error))
         }
         Error::Image { layer, .. } if is_new(layer) => {
-            format!("Could not open new backing file '{name}': {}", words(error))
+            format!("Could not open new backing file '{name}': {}", explain(error))
         }
         Error::Refused(_) | Error::Cancelled => unchanged(&words(error)),
         Error::Image { source: cow_error, .. } if is_header_space(cow_error) => {

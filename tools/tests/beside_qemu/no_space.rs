@@ -138,3 +138,43 @@ fn what_was_there_before_stays() {
         until_it_fits(limits(), QIMG, &resize, prepare, judge);
     }
 }
+
+/// Operations on chains that cannot write all they have to: the top shows what it showed, nobody's file
+/// is gone, and nothing half made is left.
+#[test]
+fn chains_show_what_they_showed() {
+    let folder = Folder::new();
+    let (base, mid, top) =
+        (folder.path("base.qcow2"), folder.path("mid.qcow2"), folder.path("top.qcow2"));
+    let source = source(&folder);
+    Qemu::img(["create", "-q", "-f", "qcow2", text(&base), "1M"]).success();
+    let convert = ["convert", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=4k"];
+    Qemu::img(convert.iter().chain(&[text(&source), text(&mid)])).success();
+    let onto = ["rebase", "-u", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", text(&mid)];
+    Qemu::img(onto).success();
+    let create = ["create", "-q", "-f", "qcow2", "-b", "mid.qcow2", "-F", "qcow2", text(&top)];
+    Qemu::img(create).success();
+    let files = [&base, &mid, &top].map(|path| (path, std::fs::read(path).unwrap()));
+    let new = folder.path("new.qcow2");
+    for args in [
+        &["commit", text(&mid), "--force"][..],
+        &["chain", "commit", "--from", "1", text(&top)],
+        &["chain", "flatten", text(&top)],
+        &["rebase", "-c", "-b", "", text(&top)],
+        &["chain", "diff", text(&base), text(&top), "-d", text(&new)],
+        &["chain", "restore", "-O", "raw", "-o", text(&new), text(&base), text(&mid), text(&top)],
+    ] {
+        let prepare = || {
+            files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+            drop(std::fs::remove_file(&new));
+        };
+        let judge = |succeeded: bool, blocks: u64| {
+            Qemu::assert_same(("raw", &source), ("qcow2", &top));
+            files.iter().for_each(|(path, _)| assert_no_corruption(path));
+            let names = std::fs::read_dir(folder.root()).unwrap().count();
+            assert!(names == 4 || (succeeded && names == 5), "{args:?} at {blocks}: {names} names");
+        };
+        let limits = (0..6).map(|step| step * step * 25).chain([4000]);
+        until_it_fits(limits, QIMG, args, prepare, judge);
+    }
+}

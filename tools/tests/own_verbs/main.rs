@@ -3,6 +3,11 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
 
 mod audit;
+mod chain_files;
+mod chain_locks;
+mod chain_operations;
+mod chain_restore;
+mod chain_stand_in;
 mod hash;
 mod view;
 

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::PathBuf;
 
-use qimg::chain::{Error, LayerRef, Moved, OpenOptions, Plan, Policy, Watch};
+use qimg::chain::{Error, LayerRef, Moved, OpenOptions, Plan, Watch};
 
 use crate::args::image::ImageArg;
 use crate::args::output::Output;
@@ -13,20 +13,6 @@ use crate::failure::{Failure, Outcome};
 use crate::open::{How, chain_options, format_of};
 use crate::report::json::pretty;
 use crate::verb::operation::{OPERATION_STEP, Watched, moved_text, plan_json, words};
-
-/// Which files may be opened because an image says so.
-#[derive(Debug, clap::Args)]
-pub(crate) struct PolicyFlags {
-    /// Open backing and data files only below this folder (may be given several times)
-    #[arg(long, value_name = "FOLDER")]
-    allow_dir: Vec<PathBuf>,
-    /// Most layers of a chain
-    #[arg(long, value_name = "LAYERS")]
-    depth_max: Option<usize>,
-    /// Guess the format of files below the image where it is not recorded (unsafe)
-    #[arg(long)]
-    pub(crate) probe_backing: bool,
-}
 
 /// The flags that say which chain is meant, and what may be opened for it.
 #[derive(Debug, clap::Args)]
@@ -37,8 +23,9 @@ pub(crate) struct ChainFlags {
     /// The image argument is a list of options: driver=qcow2,file.filename=PATH
     #[arg(long)]
     image_opts: bool,
-    #[command(flatten)]
-    policy: PolicyFlags,
+    /// Guess the format of files below the image where it is not recorded (unsafe)
+    #[arg(long)]
+    probe_backing: bool,
 }
 
 /// The flags of every operation.
@@ -58,17 +45,6 @@ pub(crate) struct OperationFlags {
     output: Option<String>,
     #[command(flatten)]
     chain: ChainFlags,
-}
-
-impl PolicyFlags {
-    /// The policy that these flags and those of the image ask for.
-    pub(crate) fn apply(&self, policy: Policy) -> Policy {
-        let mut policy = policy.probe(self.probe_backing);
-        if let Some(layers) = self.depth_max {
-            policy = policy.depth_max(layers);
-        }
-        self.allow_dir.iter().fold(policy, |policy, folder| policy.allow_directory(folder.clone()))
-    }
 }
 
 /// A layer that a flag names: a file, or a depth (0 is the top).
@@ -94,10 +70,10 @@ impl ChainFlags {
         let image = ImageArg::parse(file, format, self.image_opts)?;
         let refuse = |reason| Failure::new(format!("Could not open '{}': {reason}", image.name));
         let (format, _) = format_of(&image).map_err(refuse)?;
-        let probe_backing = self.policy.probe_backing;
+        let probe_backing = self.probe_backing;
         let how = How { probe_backing, refuse_writers, ..How::default() };
         let options = chain_options(&image, &how, format, false);
-        Ok((image, options.map_policy(|policy| self.policy.apply(policy))))
+        Ok((image, options))
     }
 }
 
@@ -146,7 +122,7 @@ impl OperationFlags {
         if self.dry_run {
             return print_plan(&plan().map_err(refuse)?, output);
         }
-        let moved = self.watched().run(run).map_err(refuse)?;
+        let moved = self.watched().run(run).map_err(|stopped| refuse(stopped.error))?;
         if self.quiet {
             return Ok(exit::SUCCESS);
         }

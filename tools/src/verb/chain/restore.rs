@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
     let named = format_named(&args.out_format);
     let format =
         named.ok_or_else(|| Failure::new(format!("Invalid format name: '{}'", args.out_format)))?;
-    let options = OpenOptions::new().policy(Policy::new().probe(false));
+    let options = OpenOptions::new().policy(everywhere::policy());
     let content = Some(&content_hash as &qimg::verify::ContentHash<'_>);
     let bases = (!args.any_base).then_some(Bases { content });
     let chain = open(&args.files, &options, bases).map_err(refused)?;

@@ -123,7 +123,7 @@ pub(super) fn backing(args: &Args, plan: &Plan, target: &Path) -> Result<Option<
     let parsed = format_named(format).ok_or_else(|| {
         Failure::new(format!("Could not open '{name}': Unknown driver '{format}'"))
     })?;
-    let policy = Policy::new().probe(args.probe_backing);
+    let policy = everywhere::policy().probe(args.probe_backing);
     backing_size(target, name, parsed, policy).map(Some).map_err(|error| {
         let reason = format!("Could not open backing file: {}", explain(&error));
         Failure::new(format!("Could not open '{}': {reason}", target.display()))
