@@ -4,10 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-use qimg::chain::{Format, Policy};
+use qimg::chain::Format;
 use qimg::create::{CreateError, CreateOptions, backing_size, create};
 
 use super::refuse_objects;
+use crate::args::everywhere;
 use crate::args::image::{ImageArg, format_known, format_named};
 use crate::args::size::{self, SizeError};
 use crate::creation::options::{Options, wants_help};

@@ -9,6 +9,7 @@ mod chain_operations;
 mod chain_restore;
 mod chain_stand_in;
 mod hash;
+mod policy;
 mod view;
 
 use std::path::Path;

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use qimg::chain::{Chain, Format, OpenOptions, Policy};
+use qimg::chain::{Chain, Format, OpenOptions};
 use qimg::convert::{ConvertOptions, convert};
 use qimg::create::{CreateOptions, create};
 use qimg::restore::{Bases, RestoreError, open, order};
 use serde_json::json;
 
 use super::verify::content_hash;
+use crate::args::everywhere;
 use crate::args::image::format_named;
 use crate::args::output::Output;
 use crate::exit;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use qimg::chain::{Chain, Layer, Policy};
+use qimg::chain::{Chain, Layer};
 use qimg::convert::ConvertOptions;
 use qimg::create::{backing_size, create};
 use qimg::io::{Locking, OpenOptions, Storage};
 
 use super::Args;
 use super::checks::Plan;
+use crate::args::everywhere;
 use crate::args::image::{ImageArg, format_named};
 use crate::creation::settings;
 use crate::failure::Failure;
