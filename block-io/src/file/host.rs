@@ -118,7 +118,7 @@ mod tests {
         HostFiles.sync_folder(&b).unwrap();
         assert_eq!((std::fs::read(&b).unwrap(), a.exists()), (b"a".to_vec(), false));
         link_then_unlink(&b, &a).unwrap();
-        assert_eq!(HostFiles.neighbours(&b).unwrap(), [a.clone()]);
+        assert_eq!(HostFiles.neighbours(&b).unwrap(), std::slice::from_ref(&a));
         let new = OpenOptions::new().write(true).create(Create::New);
         assert!(HostFiles.open(&a, &new).is_err());
         HostFiles.open(&b, &new).unwrap().write_at(0, b"new").unwrap();
