@@ -39,8 +39,8 @@ pub trait Files: Debug + Send + Sync {
     /// The host could not promise durability.
     fn sync_folder(&self, path: &Path) -> Result<()>;
 
-    /// The paths of the files in the folder of `path`, `path` itself included, in any order; an
-    /// object that has no neighbours has none.
+    /// The paths of the files in the folder of `path`, `path` itself included, in any order: regular
+    /// files and block devices, or links to such. An object that has no neighbours has none.
     ///
     /// # Errors
     /// The host refuses to tell.

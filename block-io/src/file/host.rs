@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -61,12 +62,18 @@ impl Files for HostFiles {
         let refuse = |error| Error::open(folder, error);
         let prefix = path.parent().unwrap_or(Path::new(""));
         let entry = |entry: io::Result<std::fs::DirEntry>| match entry {
-            Ok(entry) if entry.file_type().is_ok_and(|kind| kind.is_dir()) => None,
-            Ok(entry) => Some(Ok(prefix.join(entry.file_name()))),
+            Ok(entry) => Some(Ok(prefix.join(entry.file_name()))).filter(|_| may_be_image(&entry)),
             Err(error) => Some(Err(refuse(error))),
         };
         std::fs::read_dir(folder).map_err(refuse)?.filter_map(entry).collect()
     }
+}
+
+/// Whether a name leads to a regular file or a block device. Others are not to be opened out of mere
+/// curiosity: in `/dev` that alone may start a watchdog or wind a tape.
+fn may_be_image(entry: &std::fs::DirEntry) -> bool {
+    let kind = std::fs::metadata(entry.path()).map(|metadata| metadata.file_type());
+    kind.is_ok_and(|kind| kind.is_file() || kind.is_block_device())
 }
 
 fn link_then_unlink(from: &Path, to: &Path) -> Result<()> {
@@ -79,6 +86,22 @@ fn link_then_unlink(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::Create;
+
+    #[test]
+    fn only_what_may_be_an_image_is_a_neighbour() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("file"), b"").unwrap();
+        std::fs::create_dir(path("folder")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(CWD, path("pipe"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for (name, to) in [("link", "file"), ("device", "/dev/null"), ("dangling", "nowhere")] {
+            std::os::unix::fs::symlink(to, path(name)).unwrap();
+        }
+        let mut found = HostFiles.neighbours(&path("file")).unwrap();
+        found.sort();
+        assert_eq!(found, [path("file"), path("link")]);
+    }
 
     #[test]
     fn a_name_that_is_taken_stays_whose_it_is() {
