@@ -31,10 +31,12 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
-        if self.buffer.len() + bytes.len() > BUFFER_BYTES {
+        let is_large = bytes.len() > BUFFER_BYTES / 2;
+        // What was gathered goes first, whichever way these go.
+        if is_large || self.buffer.len() + bytes.len() > BUFFER_BYTES {
             self.finish()?;
         }
-        if bytes.len() > BUFFER_BYTES / 2 {
+        if is_large {
             return self.pass_on(bytes);
         }
         self.buffer.extend_from_slice(bytes);
@@ -73,5 +75,31 @@ impl<'a> Output<'a> {
             .map_err(|source| StreamError::Output { offset, source: Arc::new(source) })?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_out_in_the_order_in_which_they_went_in() {
+        let most = BUFFER_BYTES;
+        let lens = [1, 8, 4096, 64 << 10, most / 2, most / 2 + 1, most - (64 << 10), most - 1, most, most + 1];
+        for first in lens {
+            for second in lens {
+                let mut written = Vec::new();
+                let mut expected = Vec::new();
+                let mut out = Output::new(&mut written);
+                for (len, fill) in [(first, 1), (second, 2), (7, 3)] {
+                    let bytes = vec![fill; len];
+                    out.bytes(&bytes).unwrap();
+                    expected.extend(bytes);
+                    assert_eq!(out.written(), expected.len() as u64);
+                }
+                out.finish().unwrap();
+                assert!(written == expected, "{first} bytes, then {second}");
+            }
+        }
     }
 }
