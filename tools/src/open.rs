@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::args::cache::CacheMode;
 use crate::args::image::ImageArg;
 use crate::base;
-use crate::called::{advice, stands_in};
+use crate::called::{advice, called_as, stands_in};
 use crate::failure::Failure;
 
 /// Bytes of a file that a guess looks at.
@@ -255,16 +255,20 @@ pub fn explain(error: &qimg::chain::Error) -> String {
             match source.kind() {
                 std::io::ErrorKind::NotFound if !stands_in() => format!(
                     "{words}; '{0}' names it, name another one with \
-                     'qemu-img rebase -u -b FILE -F FMT {0}'",
+                     'qimg rebase -u -b FILE -F FMT {0}'",
                     named_by.display()
                 ),
                 _ => words,
             }
         }
         Error::DataFile { path, source, .. } => storage_words(path, source),
-        Error::Missing { what: Missing::BackingFormat, .. } => format!(
-            "{error:#}; record it with 'qemu-img rebase -u -F FMT', or let it be guessed with \
-             --probe-backing"
+        Error::Missing { what: Missing::BackingFormat, layer, name } => format!(
+            // Without -b the image would lose its backing file.
+            "{error:#}; record it with '{} rebase -u -b {} -F FMT {}', or let it be guessed with \
+             --probe-backing",
+            called_as("qimg"),
+            name.as_deref().unwrap_or("FILE"),
+            layer.display()
         ),
         _ => format!("{error:#}"),
     }
