@@ -85,7 +85,18 @@ mod tests {
     #[test]
     fn bytes_come_out_in_the_order_in_which_they_went_in() {
         let most = BUFFER_BYTES;
-        let lens = [1, 8, 4096, 64 << 10, most / 2, most / 2 + 1, most - (64 << 10), most - 1, most, most + 1];
+        let lens = [
+            1,
+            8,
+            4096,
+            64 << 10,
+            most / 2,
+            most / 2 + 1,
+            most - (64 << 10),
+            most - 1,
+            most,
+            most + 1,
+        ];
         for first in lens {
             for second in lens {
                 let mut written = Vec::new();

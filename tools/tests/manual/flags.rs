@@ -47,7 +47,8 @@ impl Help {
             return (named && real).then(|| format!("there is no verb '{verb}'"));
         }
         if verb == "chain" {
-            let action = words.next_if(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))?;
+            let action =
+                words.next_if(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()))?;
             if !self.lists("chain", action) {
                 return Some(format!("there is no 'chain {action}'"));
             }
@@ -91,10 +92,13 @@ fn what_prose_says_about_flags_is_true() {
 #[test]
 fn a_wrong_flag_is_noticed() {
     let mut help = Help::default();
-    for fine in ["qimg info", "convert ... -", "qimg chain show --json a", "-t none", "check -r all"] {
+    for fine in
+        ["qimg info", "convert ... -", "qimg chain show --json a", "-t none", "check -r all"]
+    {
         assert_eq!(help.wrong(fine), None, "{fine}");
     }
-    for wrong in ["qimg frob", "chain frob", "qimg check --frob", "check -x", "chain diff --keep=1"] {
+    for wrong in ["qimg frob", "chain frob", "qimg check --frob", "check -x", "chain diff --keep=1"]
+    {
         assert!(help.wrong(wrong).is_some(), "{wrong}");
     }
     let text = "a `b` c\n```sh\n`d`\n```\n`e f`";

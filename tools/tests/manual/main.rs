@@ -64,7 +64,17 @@ macro_rules! pages {
     };
 }
 
-pages!(overlays, who_owns_it, shorter_chains, what_changed, moving, uploads, recovery, from_qemu, speed);
+pages!(
+    overlays,
+    who_owns_it,
+    shorter_chains,
+    what_changed,
+    moving,
+    uploads,
+    recovery,
+    from_qemu,
+    speed
+);
 
 #[test]
 fn readme() {

@@ -60,7 +60,8 @@ pub(crate) fn differences(page: &Page) -> Vec<Difference<'_>> {
 }
 
 fn told(page: &Page, line: usize, command: &str, answer: &Answer, says: &str) -> String {
-    let code = answer.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
+    let code =
+        answer.code.map_or_else(|| "a signal".to_owned(), |code| format!("exit code {code}"));
     let (path, printed) = (page.path.display(), answer.lines.join("\n"));
     format!("{path}:{line}: {command}\n--- the page: {says}\n--- the shell: {code}\n{printed}\n")
 }

@@ -50,7 +50,10 @@ fn other_output_is_noticed() {
 #[test]
 fn another_exit_code_is_noticed() {
     let told = found("```console\n$ exit 3\n```\n");
-    assert!(told.contains("the page: exit code 0") && told.contains("shell: exit code 3"), "{told}");
+    assert!(
+        told.contains("the page: exit code 0") && told.contains("shell: exit code 3"),
+        "{told}"
+    );
     found("```console\n$ true\n# exit 1\n```\n");
     found("```console\n$ exit 3\n# exit 1\n```\n");
     found("```console\n$ kill $$\n```\n");
