@@ -23,8 +23,8 @@ use crate::verb::{
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
-/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `hash`, `audit`,
-/// `view`, `chain show` and `demo` have no counterpart there.
+/// Verbs, flags, JSON and exit codes are those of qemu-img. hash, audit, explain, chain, view and
+/// demo have no counterpart there.
 #[derive(Debug, Parser)]
 #[command(
     name = "qimg",

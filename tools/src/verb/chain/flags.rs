@@ -20,7 +20,7 @@ pub(crate) struct PolicyFlags {
     /// Open backing and data files only below this folder (may be given several times)
     #[arg(long, value_name = "FOLDER")]
     allow_dir: Vec<PathBuf>,
-    /// Most layers of a chain
+    /// Refuse chains of more layers
     #[arg(long, value_name = "LAYERS")]
     depth_max: Option<usize>,
     /// Guess the format of files below the image where it is not recorded (unsafe)
