@@ -125,11 +125,17 @@ impl<'a> Pipeline<'a> {
         while let Ok(mut bytes) = take.recv()
             && let Ok((sequence, piece)) = pieces.recv()
         {
-            if self.failed() {
-                return;
+            if !self.failed()
+                && let Err(error) = self.fetch(piece, &mut bytes)
+            {
+                self.fail(error);
             }
-            if let Err(error) = self.fetch(piece, &mut bytes) {
-                return self.fail(error);
+            if self.failed() {
+                if let Out::Writer { loads } = out {
+                    // It may wait for this piece alone, while all others wait for it.
+                    let _ = loads.send(Load { sequence, piece, bytes, packed: None });
+                }
+                return;
             }
             let copied = piece.action == Action::Copy;
             let packed = packer.as_mut().filter(|_| copied).map(|packer| packer.pack(&bytes));
@@ -149,6 +155,9 @@ impl<'a> Pipeline<'a> {
         let mut early = BTreeMap::new();
         let mut next = 0;
         for load in loads {
+            if self.failed() {
+                return;
+            }
             early.insert(load.sequence, load);
             while let Some(load) = early.remove(&next) {
                 next += 1;

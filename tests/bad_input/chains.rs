@@ -50,7 +50,7 @@ fn a_missing_backing_format() {
     let extension = bytes.windows(4).position(|four| four == [0xe2, 0x79, 0x2a, 0xca]).unwrap();
     bytes[extension..extension + 4].copy_from_slice(&[1, 2, 3, 4]);
     std::fs::write(&path, &bytes).unwrap();
-    let words = ["top.qcow2", "base.raw", "no format", "--probe-backing"];
+    let words = ["no format", "rebase -u -b base.raw -F FMT", "top.qcow2", "--probe-backing"];
     assert_chain_refused(&folder, "top.qcow2", &words);
 }
 

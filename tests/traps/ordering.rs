@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::thread;
 
+use qimg::chain::{Chain, Format, OpenOptions as ChainOptions};
+use qimg::convert::{ConvertError, ConvertOptions, convert};
 use qimg::engine::{CreateOptions, Image, OpenOptions, create};
-use qimg::io::{MemoryStorage, Storage};
-use testkit::{Call, CallSet, HoldStorage};
+use qimg::io::{GivenFiles, MemoryStorage, Storage};
+use testkit::{Call, CallSet, Fault, FaultStorage, HoldStorage};
 
 const CLUSTER: u64 = 65_536;
 
@@ -48,4 +50,32 @@ fn a_late_punch_never_hits_the_next_owner_of_the_space() {
     let mut bytes = vec![0; 12 * CLUSTER as usize];
     image.read_at(2 << 20, &mut bytes).unwrap();
     assert!(bytes.iter().all(|&byte| byte == 2), "the hole was punched into new data");
+}
+
+#[test]
+fn a_read_that_fails_after_all_buffers_are_full_ends_the_copy() {
+    const PIECE: u64 = 1 << 20;
+    let disk = MemoryStorage::from(&vec![1; 32 * PIECE as usize][..]);
+    let source = Arc::new(HoldStorage::new(FaultStorage::new(disk)));
+    let files = GivenFiles::new()
+        .with("source", Arc::clone(&source) as Arc<dyn Storage>)
+        .with("target", Arc::new(MemoryStorage::from(&vec![0; 32 * PIECE as usize][..])));
+    let options = ChainOptions::new().format(Format::Raw).files(Arc::new(files));
+    let target = Chain::open("target".as_ref(), &options).unwrap();
+    let chain = Chain::open("source".as_ref(), &options.read_only(true)).unwrap();
+    let readers = ConvertOptions::default().readers;
+    source.hold_range(CallSet::of(&[Call::Read]), 0..PIECE);
+    source.inner().reset();
+    let copy = thread::spawn(move || {
+        convert(&[chain], &target, &ConvertOptions::default(), &|_| {}).map(|_| ())
+    });
+    source.wait_for(1);
+    // All others wait for the first piece, with every buffer there is.
+    while source.inner().counts().of(Call::Read) < 2 * readers as u64 - 1 {
+        thread::yield_now();
+    }
+    source.inner().arm(Fault::nth(1, CallSet::of(&[Call::Read])).lasting());
+    source.release();
+    let failed = copy.join().unwrap();
+    assert!(matches!(failed, Err(ConvertError::Read { offset: 0, .. })), "{failed:?}");
 }

@@ -25,10 +25,8 @@ use crate::verb::{
 
 /// qcow2 images and external snapshot chains, with the habits of qemu-img.
 ///
-/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `hash`, `audit`,
-/// `view`, `chain show` and `demo` have no counterpart there.
-/// Verbs, flags, JSON and exit codes are those of qemu-img; `explain`, `chain show` and `demo`
-/// have no counterpart there. Linked or copied as qemu-img, this program says what that one says.
+/// Verbs, flags, JSON and exit codes are those of qemu-img. hash, audit, explain, chain, view and
+/// demo have no counterpart there. Linked or copied as qemu-img, this program says what that one says.
 #[derive(Debug, Parser)]
 #[command(
     name = "qimg",

@@ -12,7 +12,7 @@ use crate::args::cache::CacheMode;
 use crate::args::everywhere;
 use crate::args::image::ImageArg;
 use crate::base;
-use crate::called::{advice, stands_in};
+use crate::called::{advice, called_as, stands_in};
 use crate::failure::Failure;
 
 /// Bytes of a file that a guess looks at.
@@ -276,9 +276,13 @@ fn explain_with(error: &qimg::chain::Error, share: &str) -> String {
             }
         }
         Error::DataFile { path, source, .. } => storage_words(path, source),
-        Error::Missing { what: Missing::BackingFormat, .. } => format!(
-            "{error:#}; record it with 'qimg rebase -u -b FILE -F FMT', or let it be guessed with \
-             --probe-backing"
+        Error::Missing { what: Missing::BackingFormat, layer, name } => format!(
+            // Without -b the image would lose its backing file.
+            "{error:#}; record it with '{} rebase -u -b {} -F FMT {}', or let it be guessed with \
+             --probe-backing",
+            called_as("qimg"),
+            name.as_deref().unwrap_or("FILE"),
+            layer.display()
         ),
         Error::Forbidden { path, .. } | Error::ForbiddenDataFile { path, .. } => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());

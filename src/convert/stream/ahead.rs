@@ -77,7 +77,7 @@ impl Ahead<'_> {
             });
             // The ends that only the readers may hold: when those are gone, everybody leaves.
             drop((take, jobs_in, loads));
-            hand_on(loads_in, &give, each)
+            hand_on(loads_in, give, each)
         })
         .map(|read| Totals { read, unreadable: unreadable.into_inner() })
     }
@@ -128,10 +128,11 @@ impl Ahead<'_> {
     }
 }
 
-/// Puts pieces back into their order and shows them; returns how many bytes were read.
+/// Puts pieces back into their order and shows them; returns how many bytes were read. Takes both ends
+/// with it when it leaves: readers that wait for one of them then leave, too.
 fn hand_on(
     loads: Receiver<Load>,
-    give: &Sender<Vec<u8>>,
+    give: Sender<Vec<u8>>,
     each: &mut Each<'_>,
 ) -> Result<u64, StreamError> {
     let mut early = BTreeMap::new();
@@ -149,4 +150,28 @@ fn hand_on(
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_that_wait_for_a_buffer_leave_with_a_failure() {
+        let source = Source::new(&[]);
+        let ahead = Ahead { source: &source, readers: 1, salvage: false };
+        for _ in 0..100 {
+            let (pulled, pulls) = bounded(16);
+            let pieces = (0..16).map(move |index| {
+                let _ = pulled.send(());
+                Ok(Piece { offset: index, len: 1, action: Action::Zero })
+            });
+            let failed = ahead.run(pieces, &mut |_, _| {
+                // Two buffers are used up, two pieces wait for a reader, one for a place among them.
+                assert!((0..5).all(|_| pulls.recv().is_ok()));
+                Err(StreamError::ExternalData)
+            });
+            assert!(matches!(failed, Err(StreamError::ExternalData)));
+        }
+    }
 }

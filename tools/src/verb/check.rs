@@ -20,6 +20,10 @@ use crate::report::json::pretty;
 
 /// The command line of `qimg check`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 consistent (or repaired), 1 could not check, 2 corrupt, 3 leaked clusters \
+                  only, 63 the format has nothing to check."
+)]
 pub struct Args {
     /// Say nothing, unless something is wrong
     #[arg(short, long)]

@@ -15,6 +15,10 @@ use crate::report::progress::{COMPARE_STEP, Progress};
 
 /// The command line of `qimg compare`.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 the same, 1 different, 2 could not open, 3 could not learn what is \
+                  allocated, 4 could not read."
+)]
 pub struct Args {
     /// Say nothing
     #[arg(short, long)]

@@ -62,7 +62,7 @@ pub struct Args {
     /// Guess the format of files below the image where it is not recorded (unsafe)
     #[arg(long)]
     probe_backing: bool,
-    /// Secrets and other objects
+    /// A secret, for encrypted images, which are not opened yet
     #[arg(long, value_name = "OBJECT", allow_hyphen_values = true)]
     object: Vec<String>,
     /// Image file

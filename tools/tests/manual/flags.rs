@@ -29,12 +29,16 @@ impl Help {
         })
     }
 
+    /// What can be done with `verb` (nothing: with the program).
+    fn names(&mut self, verb: &str) -> Vec<String> {
+        let commands = self.of(verb).lines().skip_while(|line| *line != "Commands:").skip(1);
+        let commands = commands.take_while(|line| !line.is_empty());
+        commands.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    }
+
     /// Whether `name` is something that can be done with `verb` (nothing: with the program).
     fn lists(&mut self, verb: &str, name: &str) -> bool {
-        let commands = self.of(verb).lines().skip_while(|line| *line != "Commands:").skip(1);
-        commands
-            .take_while(|line| !line.is_empty())
-            .any(|line| line.split_whitespace().next() == Some(name))
+        self.names(verb).iter().any(|known| known == name)
     }
 
     /// What is wrong with a command line in prose, if anything is.
@@ -87,6 +91,23 @@ fn what_prose_says_about_flags_is_true() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     assert!(checked > 100, "only {checked} spans were found");
+}
+
+#[test]
+fn examples_in_help_are_true() {
+    let mut help = Help::default();
+    let mut verbs = help.names("");
+    verbs.extend(help.names("chain").iter().map(|action| format!("chain {action}")));
+    let mut examples = 0;
+    for verb in verbs {
+        let text = help.of(&verb).to_owned();
+        for line in text.lines().map(str::trim).filter(|line| line.starts_with("qimg ")) {
+            assert!(line.starts_with(&format!("qimg {verb} ")), "help of '{verb}': {line}");
+            assert_eq!(help.wrong(line), None, "{line}");
+            examples += 1;
+        }
+    }
+    assert!(examples >= 10, "only {examples} examples were found");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::failure::Outcome;
 
 /// The command line of `qimg chain commit`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                  qimg chain commit --dry-run top.qcow2\n  \
+                  qimg chain commit --from tuesday.qcow2 --into monday.qcow2 top.qcow2")]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,

@@ -17,6 +17,9 @@ use crate::verb::operation::words;
 
 /// The command line of `qimg chain diff`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                  qimg chain diff monday.qcow2 tuesday.qcow2\n  \
+                  qimg chain diff --delta delta.qcow2 base.raw tuesday.qcow2")]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,

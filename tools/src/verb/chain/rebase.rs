@@ -10,6 +10,9 @@ use crate::failure::{Failure, Outcome};
 
 /// The command line of `qimg chain rebase`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                  qimg chain rebase --dry-run --onto new.qcow2 -F qcow2 top.qcow2\n  \
+                  qimg chain rebase --header-only --onto moved/base.raw -F raw top.qcow2")]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,

@@ -15,6 +15,9 @@ use crate::verb::operation::words;
 
 /// The command line of `qimg chain snapshot`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+                  qimg chain snapshot disk.qcow2 disk-1.qcow2 data.qcow2 data-1.qcow2\n  \
+                  qimg chain snapshot -f raw disk.raw disk-1.qcow2")]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,
@@ -31,6 +34,8 @@ pub(crate) struct Args {
 
 /// The command line of `qimg chain clone`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+                  qimg chain clone -n 100 base.qcow2 vm-%.qcow2")]
 pub(crate) struct CloneArgs {
     #[command(flatten)]
     flags: OperationFlags,

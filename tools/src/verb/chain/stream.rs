@@ -9,6 +9,8 @@ use crate::failure::Outcome;
 
 /// The command line of `qimg chain stream`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  \
+                  qimg chain stream --dry-run --base base.qcow2 top.qcow2")]
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,
