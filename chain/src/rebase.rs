@@ -210,6 +210,9 @@ impl Rebase {
         if top.format == Format::Raw {
             return Err(Error::Refused(Refusal::Raw { layer: self.path.clone() }));
         }
+        if self.compress && top.has_data_file {
+            return Err(Error::Refused(Refusal::NotCompressible { layer: self.path.clone() }));
+        }
         if !self.force {
             top.refuse_snapshots()?;
         }

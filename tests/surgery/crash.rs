@@ -11,7 +11,7 @@ use testkit::{Arrives, CallSet, CrashFiles, CrashPlan, Fault, FaultStorage, Rng,
 use super::memory::{Deed, MemoryChain, named};
 
 /// Chains that are tried, unless the environment says otherwise.
-const CHAINS: u64 = 60;
+const CHAINS: u64 = 120;
 /// States of one power cut, at most.
 const STATES_MAX: usize = 24;
 

@@ -130,8 +130,16 @@ impl Copy<'_> {
         if !head.is_empty() {
             self.target.write_at(at, head)?;
         }
-        if !middle.is_empty() {
-            self.target.write_compressed_at(with, whole, middle)?;
+        let (mut at, mut rest) = (whole, middle);
+        while !rest.is_empty() {
+            let status = self.target.top_status_at(at, rest.len() as u64)?;
+            let (run, others) = rest.split_at(status.len.min(rest.len() as u64) as usize);
+            match status.host_offset {
+                // Space that is reserved already would be wasted.
+                Some(_) => self.target.write_at(at, run)?,
+                None => self.target.write_compressed_at(with, at, run)?,
+            }
+            (at, rest) = (at + run.len() as u64, others);
         }
         if tail.is_empty() { Ok(()) } else { self.target.write_at(behind, tail) }
     }

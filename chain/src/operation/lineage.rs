@@ -46,6 +46,8 @@ pub(crate) struct Member {
     /// Whether its header says in which format its backing file is.
     pub(crate) says_format: bool,
     pub(crate) snapshots: u32,
+    /// Whether its guest data lies in a file of its own.
+    pub(crate) has_data_file: bool,
 }
 
 /// The layers of a chain, top first; never empty.
@@ -69,6 +71,9 @@ impl Member {
             backing: layer.backing_name(),
             says_format: layer.backing_format().is_some(),
             snapshots: layer.header().map_or(0, qcow2_format::Header::snapshot_count),
+            has_data_file: layer.header().is_some_and(|header| {
+                header.requires(qcow2_format::IncompatibleFeatures::EXTERNAL_DATA_FILE)
+            }),
         })
     }
 

@@ -50,6 +50,11 @@ pub enum Refusal {
         /// The layer.
         layer: PathBuf,
     },
+    /// The layer keeps its guest data in a file of its own, where nothing is compressed.
+    NotCompressible {
+        /// The layer.
+        layer: PathBuf,
+    },
     /// A name that no header can hold, because it is not UTF-8.
     Name {
         /// The file.
@@ -107,6 +112,11 @@ impl fmt::Display for Refusal {
             Self::OwnBacking { layer } => {
                 write!(f, "'{}' would become its own backing file", layer.display())
             }
+            Self::NotCompressible { layer } => write!(
+                f,
+                "'{}': guest data in a file of its own cannot be compressed",
+                layer.display()
+            ),
             Self::Name { path } => {
                 write!(f, "'{}': the name is not UTF-8, so no header can hold it", path.display())
             }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use qimg::chain::{Chain, Format, OpenOptions};
 use qimg::convert::{ConvertOptions, convert};
 use qimg::create::{CreateOptions, create};
+use qimg::io::{Files, HostFiles};
 use qimg::restore::{Bases, RestoreError, open, order};
 use serde_json::json;
 
@@ -98,13 +99,25 @@ fn flatten(args: &Args, chain: Chain, out: &Path, format: Format) -> Result<(), 
     }
     let total = chain.virtual_size();
     let refuse = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
-    create(out, &CreateOptions::new(format, total)).map_err(|error| refuse(&error))?;
-    let copied = copy(args, chain, out, format, total);
+    // Under its name only when it is whole.
+    let made = unnamed(out);
+    create(&made, &CreateOptions::new(format, total)).map_err(|error| refuse(&error))?;
+    let copied = copy(args, chain, &made, format, total).and_then(|()| {
+        let named = HostFiles.rename_new(&made, out).and_then(|()| HostFiles.sync_folder(out));
+        named.map_err(|error| refuse(&error))
+    });
     if copied.is_err() {
-        // It was made here, moments ago.
-        let _ = std::fs::remove_file(out);
+        // It was made here, moments ago; if it has its name already, nothing is there.
+        let _ = std::fs::remove_file(&made);
     }
     copied
+}
+
+/// A name in the same folder that nobody else uses.
+fn unnamed(out: &Path) -> PathBuf {
+    let name = out.file_name().unwrap_or_default().to_string_lossy();
+    let name: String = name.chars().take(40).collect();
+    out.with_file_name(format!(".{name}.{}.new", std::process::id()))
 }
 
 fn copy(args: &Args, chain: Chain, out: &Path, format: Format, total: u64) -> Result<(), Failure> {
