@@ -77,7 +77,10 @@ impl Ahead<'_> {
             });
             // The ends that only the readers may hold: when those are gone, everybody leaves.
             drop((take, jobs_in, loads));
-            hand_on(loads_in, give, each)
+            let handed_on = hand_on(loads_in, &give, each);
+            // After a failure readers may wait for a buffer that nobody gives back any more.
+            drop(give);
+            handed_on
         })
         .map(|read| Totals { read, unreadable: unreadable.into_inner() })
     }
@@ -128,11 +131,10 @@ impl Ahead<'_> {
     }
 }
 
-/// Puts pieces back into their order and shows them; returns how many bytes were read. Takes both ends
-/// with it when it leaves: readers that wait for one of them then leave, too.
+/// Puts pieces back into their order and shows them; returns how many bytes were read.
 fn hand_on(
     loads: Receiver<Load>,
-    give: Sender<Vec<u8>>,
+    give: &Sender<Vec<u8>>,
     each: &mut Each<'_>,
 ) -> Result<u64, StreamError> {
     let mut early = BTreeMap::new();
