@@ -11,13 +11,15 @@ use qimg::io::{Error, Files, GivenFiles, MemoryStorage, Result, Storage};
 use testkit::{CrashStorage, Fate};
 
 type Names = BTreeMap<PathBuf, Arc<CrashStorage>>;
+/// Names, each with its file and how many events that had then.
+type Moment = Vec<(PathBuf, Arc<CrashStorage>, usize)>;
 
 /// A folder in memory that remembers every change of its names, and how far each file was then.
 #[derive(Debug, Default)]
 struct CrashFolder {
     names: Mutex<Names>,
-    /// The names after each change, with the number of events of each file.
-    moments: Mutex<Vec<Vec<(PathBuf, Arc<CrashStorage>, usize)>>>,
+    /// The names after each change.
+    moments: Mutex<Vec<Moment>>,
     /// Names that nobody else may have by the time they are wanted.
     taken: Option<PathBuf>,
 }
