@@ -57,14 +57,26 @@ pub fn take(arguments: &[OsString]) -> Result<Vec<OsString>, Failure> {
     Ok(rest)
 }
 
+/// Of these flags, those whose value may stand behind a space, as it may with flags of the verbs.
+const WITH_VALUE: [&str; 3] = ["--error-format", "--allow-dir", "--depth-max"];
+
 fn split(arguments: &[OsString]) -> Result<(Forms, Vec<OsString>), Failure> {
     let mut forms = Forms::default();
     let mut rest = Vec::with_capacity(arguments.len());
-    for (index, word) in arguments.iter().enumerate() {
+    let mut words = arguments.iter().enumerate();
+    while let Some((index, word)) = words.next() {
+        if word == OsStr::new("--") {
+            rest.extend_from_slice(&arguments[index..]);
+            break;
+        }
+        if let Some(flag) = WITH_VALUE.into_iter().find(|flag| word == OsStr::new(flag)) {
+            let needs = || Failure::new(format!("option '{flag}' requires an argument"));
+            let (_, value) = words.next().ok_or_else(needs)?;
+            forms.set(flag, value)?;
+            continue;
+        }
         match word.to_str().and_then(|word| word.split_once('=')) {
-            Some(("--error-format", form)) => forms.json_errors = is_json("--error-format", form)?,
-            Some(("--allow-dir", folder)) => forms.allow_dirs.push(folder.into()),
-            Some(("--depth-max", layers)) => forms.depth_max = Some(number("--depth-max", layers)?),
+            Some((flag, value)) if WITH_VALUE.contains(&flag) => forms.set(flag, value.as_ref())?,
             Some(("--progress", form)) => {
                 forms.json_progress = is_json("--progress", form)?;
                 rest.push("--progress".into());
@@ -76,12 +88,19 @@ fn split(arguments: &[OsString]) -> Result<(Forms, Vec<OsString>), Failure> {
                 rest.push(word.clone());
             }
         }
-        if word == OsStr::new("--") {
-            rest.extend_from_slice(&arguments[index + 1..]);
-            break;
-        }
     }
     Ok((forms, rest))
+}
+
+impl Forms {
+    fn set(&mut self, flag: &str, value: &OsStr) -> Result<(), Failure> {
+        match flag {
+            "--allow-dir" => self.allow_dirs.push(value.into()),
+            "--depth-max" => self.depth_max = Some(number(flag, &value.to_string_lossy())?),
+            _ => self.json_errors = is_json(flag, &value.to_string_lossy())?,
+        }
+        Ok(())
+    }
 }
 
 fn number(flag: &str, text: &str) -> Result<usize, Failure> {
@@ -120,5 +139,9 @@ mod tests {
         assert_eq!((forms.allow_dirs, forms.depth_max), (vec!["a".into(), "b".into()], Some(3)));
         assert_eq!(rest, words("qimg map x"));
         assert!(split(&words("qimg map --depth-max=0 x")).is_err());
+        let (forms, rest) = split(&words("qimg map --allow-dir a --depth-max 3 x")).unwrap();
+        assert_eq!((forms.allow_dirs, forms.depth_max), (vec!["a".into()], Some(3)));
+        assert_eq!(rest, words("qimg map x"));
+        assert!(split(&words("qimg map x --allow-dir")).is_err());
     }
 }
