@@ -189,8 +189,9 @@ impl Commit {
             return Err(Error::Refused(Refusal::NotBelow { lower: path(into), upper: path(from) }));
         }
         if !self.force {
-            // All of these show the changed layer where they hold nothing themselves.
-            let changed: Vec<usize> = (from + 1..=into).collect();
+            // Layers in between show the changed one where they hold nothing themselves.
+            let mut changed: Vec<usize> = (from + 1..=into).collect();
+            changed.extend(self.switched_upper(from, into));
             refuse_shared(&lineage, &changed, &self.options)?;
             lineage.members[from..into].iter().try_for_each(Member::refuse_snapshots)?;
         }
@@ -216,10 +217,14 @@ impl Commit {
 
     /// The layer whose header will name the one that took the data.
     fn switched(&self, cast: &Cast) -> Option<usize> {
-        match cast.from {
+        self.switched_upper(cast.from, cast.into)
+    }
+
+    fn switched_upper(&self, from: usize, into: usize) -> Option<usize> {
+        match from {
             _ if self.only_data => None,
             // It names it already, but what it says of its identity is no longer true.
-            0 => (!self.keep || cast.into > 1).then_some(0),
+            0 => (!self.keep || into > 1).then_some(0),
             from => Some(from - 1),
         }
     }

@@ -18,6 +18,7 @@ use crate::layer::Layer;
 use crate::name;
 use crate::operation::{
     Action, Copy, Lineage, Member, Moved, Piece, Plan, Refusal, Step, Tally, Wanted, Watch,
+    refuse_shared,
 };
 use crate::options::OpenOptions;
 use crate::policy::Policy;
@@ -175,6 +176,10 @@ impl Rebase {
         if !self.force && self.names_itself(&image)? {
             return Err(Error::Refused(Refusal::OwnBacking { layer: self.path.clone() }));
         }
+        if !self.force {
+            let alone = Lineage { members: vec![Member::of(image.top())?] };
+            refuse_shared(&alone, &[0], &self.options)?;
+        }
         Ok(image)
     }
 
@@ -213,13 +218,14 @@ impl Rebase {
         if self.compress && top.has_data_file {
             return Err(Error::Refused(Refusal::NotCompressible { layer: self.path.clone() }));
         }
-        if !self.force {
-            top.refuse_snapshots()?;
-        }
         let new = match &self.onto {
             None => None,
             Some(onto) => Some(self.open_new(onto, &lineage)?),
         };
+        if !self.force {
+            refuse_shared(&lineage, &[0], &self.options)?;
+            top.refuse_snapshots()?;
+        }
         Ok(Cast { lineage, new })
     }
 

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::operation::{
     Action, Copy, LayerRef, Lineage, Moved, Owner, Piece, Plan, Refusal, Section, Step, Tally,
-    Wanted, Watch,
+    Wanted, Watch, refuse_shared,
 };
 use crate::options::OpenOptions;
 
@@ -65,8 +65,8 @@ impl Stream {
         self
     }
 
-    /// Whether internal snapshots of the layer that will show other bytes afterwards are no reason to
-    /// refuse.
+    /// Whether overlays in the folder that rest on the layer, and internal snapshots of it that will show
+    /// other bytes afterwards, are no reason to refuse.
     #[must_use]
     pub const fn force(mut self, force: bool) -> Self {
         self.force = force;
@@ -134,6 +134,7 @@ impl Stream {
             return Err(Error::Refused(Refusal::NotBelow { lower: path(base), upper: path(into) }));
         }
         if !self.force && base > into + 1 {
+            refuse_shared(&lineage, &[into], &self.options)?;
             lineage.members[into].refuse_snapshots()?;
         }
         Ok(Cast { lineage, into, base })

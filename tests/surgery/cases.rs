@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qimg::chain::{
-    Chain, Commit, Delta, Error, Format, LayerRef, OpenOptions, Overlays, Rebase, Refusal, Stream,
-    Watch,
+    Chain, Commit, Delta, Error, Format, LayerRef, Moved, OpenOptions, Overlays, Rebase, Refusal,
+    Stream, Watch,
 };
 use testkit::{Folder, Qemu};
 
@@ -266,4 +266,40 @@ fn a_data_file_takes_no_compressed_clusters() {
     let refused = rebase.run(Watch::none()).unwrap_err();
     assert!(matches!(refused, Error::Refused(Refusal::NotCompressible { .. })), "{refused}");
     assert_eq!(Files::in_folder(folder.root()), before);
+}
+
+/// An overlay outside the chain rests on what would change: each operation says so, and `force` does it
+/// all the same.
+#[test]
+fn what_others_rest_on_does_not_change() {
+    let folder = Folder::new();
+    folder.write("base.raw", &vec![7; MIB]);
+    let [mid, top, other] = ["mid", "top", "other"].map(|name| folder.path(name));
+    create(&mid, "compat=1.1", Some(("base.raw", "raw")), "1M");
+    create(&top, "compat=1.1", Some(("mid", "qcow2")), "1M");
+    write(&top, "write -P 5 0 64k");
+    let refused = |on: &str, deed: &dyn Fn() -> Result<Moved, Error>| {
+        create(
+            &other,
+            "compat=1.1",
+            Some((on, if on == "base.raw" { "raw" } else { "qcow2" })),
+            "1M",
+        );
+        let before = Files::in_folder(folder.root());
+        let error = deed().unwrap_err();
+        assert!(matches!(error, Error::Refused(Refusal::SharedBase { .. })), "{on}: {error}");
+        assert_eq!(Files::in_folder(folder.root()), before);
+        std::fs::remove_file(&other).unwrap();
+    };
+    let commit = || Commit::new(&top, qcow2());
+    refused("mid", &|| commit().run(Watch::none()));
+    refused("base.raw", &|| commit().into_layer(LayerRef::Depth(2)).run(Watch::none()));
+    // Emptied, it would show the same; but it is not what the other was made on.
+    refused("top", &|| commit().run(Watch::none()));
+    refused("top", &|| Stream::new(&top, qcow2()).run(Watch::none()));
+    refused("top", &|| Rebase::new(&top, qcow2()).run(Watch::none()));
+    refused("top", &|| Rebase::new(&top, qcow2()).header_only(true).run(Watch::none()));
+    create(&other, "compat=1.1", Some(("mid", "qcow2")), "1M");
+    commit().keep(true).force(true).run(Watch::none()).unwrap();
+    assert_eq!(shown(&folder, &other)[..65536], [5; 65536]);
 }

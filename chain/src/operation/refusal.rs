@@ -31,7 +31,7 @@ pub enum Refusal {
         /// The layer that it must lie below.
         upper: PathBuf,
     },
-    /// The operation changes what another overlay rests on.
+    /// The operation changes a file that an overlay outside the chain rests on.
     SharedBase {
         /// The layer that would change.
         layer: PathBuf,
@@ -100,7 +100,7 @@ impl fmt::Display for Refusal {
             }
             Self::SharedBase { layer, overlay } => write!(
                 f,
-                "'{}' is also below overlay '{}', which would show other bytes afterwards",
+                "'{}' would change, and overlay '{}' outside the chain rests on it",
                 layer.display(),
                 overlay.display()
             ),

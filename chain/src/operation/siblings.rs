@@ -1,5 +1,5 @@
-//! Overlays in the same folder that rest on a layer and are no part of the chain: they would show
-//! other bytes once it changes.
+//! Overlays in the same folder that rest on a layer and are no part of the chain: they may show other
+//! bytes once it changes, and in any case no longer rest on what they were made on.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ use qimg::format::Version;
 use super::{one_file, refuse_objects, resize};
 use crate::args::cache::CacheMode;
 use crate::args::image::{ImageArg, format_known};
+use crate::called::called_as;
 use crate::creation::amendable::{self, Amendments};
 use crate::creation::options::wants_help;
 use crate::exit;
@@ -153,7 +154,9 @@ fn run_amend(
             other => other.to_string(),
         });
         match error {
-            AmendError::Backing => failure.with_second("You can use 'qemu-img rebase' instead."),
+            AmendError::Backing => {
+                failure.with_second(format!("You can use '{} rebase' instead.", called_as("qimg")))
+            }
             _ => failure,
         }
     })

@@ -42,7 +42,7 @@ pub struct Args {
     /// Bytes per second at most
     #[arg(short, long, value_name = "RATE", allow_hyphen_values = true)]
     rate: Option<String>,
-    /// Commit although another overlay in the folder rests on the layer that changes
+    /// Commit although other overlays in the folder rest on layers that change
     #[arg(long)]
     force: bool,
     /// Say what would be done, and do nothing

@@ -53,7 +53,7 @@ pub struct Args {
     /// Read the new backing file although somebody may be writing to it
     #[arg(short = 'U', long)]
     force_share: bool,
-    /// Rebase although internal snapshots will show other bytes
+    /// Rebase although other overlays rest on the image, or internal snapshots will show other bytes
     #[arg(long)]
     force: bool,
     /// Say what would be done, and do nothing

@@ -88,7 +88,8 @@ fn flags_that_make_no_sense_are_refused() {
     let place = Place::with_chain();
     place.refuses(&["chain", "clone", "-n", "0", "top.qcow2", "c.qcow2"], "count of 1 or more");
     place.refuses(&["chain", "snapshot", "top.qcow2"], "Expecting a new overlay");
-    place.refuses(&["chain", "rebase", "--onto", "base.raw", "top.qcow2"], "required");
+    place.refuses(&["chain", "rebase", "--onto", "base.raw", "top.qcow2"], "expects the format");
+    place.refuses(&["chain", "rebase", "--header-only", "top.qcow2"], "expects --onto");
     place.refuses(&["chain", "commit", "--from", "2", "top.qcow2"], "does not have a backing file");
     place.refuses(&["chain", "commit", "--into", "0", "top.qcow2"], "does not lie below");
     place.refuses(&["chain", "commit", "--into", "9", "top.qcow2"], "is no layer of the chain");

@@ -24,7 +24,8 @@ pub(crate) struct Args {
     /// Leave in the top what it holds
     #[arg(long)]
     keep: bool,
-    /// Commit although other overlays in the folder, or internal snapshots, will show other bytes
+    /// Commit although other overlays rest on layers that change, or internal snapshots will show other
+    /// bytes
     #[arg(long)]
     force: bool,
     /// Top image of the chain

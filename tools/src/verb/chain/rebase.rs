@@ -16,8 +16,8 @@ use crate::failure::{Failure, Outcome};
 pub(crate) struct Args {
     #[command(flatten)]
     flags: OperationFlags,
-    /// New backing file, relative to the folder of the image (default: none)
-    #[arg(long, value_name = "BACKING", requires = "onto_format")]
+    /// New backing file, relative to the folder of the image (default, and "": none)
+    #[arg(long, value_name = "BACKING")]
     onto: Option<String>,
     /// Format of the new backing file
     #[arg(short = 'F', long, value_name = "FMT")]
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// Compress what is taken over
     #[arg(short, long)]
     compress: bool,
-    /// Rebase although internal snapshots will show other bytes
+    /// Rebase although other overlays rest on the image, or internal snapshots will show other bytes
     #[arg(long)]
     force: bool,
     /// Top image of the chain
@@ -43,12 +43,17 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .header_only(args.header_only)
         .compress(args.compress)
         .force(args.force);
-    let rebase = match (&args.onto, &args.onto_format) {
+    let usage = |message| Err(Failure::usage("qimg", "chain rebase", message));
+    let rebase = match (args.onto.as_deref(), &args.onto_format) {
+        (None, _) if args.header_only => {
+            return usage("--header-only expects --onto, with \"\" for no backing file");
+        }
+        (None | Some(""), _) => rebase,
         (Some(onto), Some(name)) => match format_named(name) {
             Some(format) => rebase.onto(onto, format),
             None => return Err(Failure::new(format!("Invalid format name: '{name}'"))),
         },
-        _ => rebase,
+        (Some(_), None) => return usage("--onto expects the format of the new backing file (-F)"),
     };
     args.flags.carry_out("chain rebase", || rebase.plan(), |watch| rebase.run(watch))
 }

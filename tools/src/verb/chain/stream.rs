@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// Layer that stays below (default: none, everything is pulled up)
     #[arg(long, value_name = "LAYER")]
     base: Option<OsString>,
-    /// Stream although internal snapshots will show other bytes
+    /// Stream although other overlays rest on the layer, or internal snapshots will show other bytes
     #[arg(long)]
     force: bool,
     /// Top image of the chain
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 pub(crate) struct FlattenArgs {
     #[command(flatten)]
     flags: OperationFlags,
-    /// Flatten although internal snapshots will show other bytes
+    /// Flatten although other overlays rest on the image, or internal snapshots will show other bytes
     #[arg(long)]
     force: bool,
     /// Top image of the chain
