@@ -343,6 +343,7 @@ pub fn attributes_are_answered(storage: &dyn Storage) {
     assert_eq!(storage.identity().unwrap(), storage.identity().unwrap());
     // A hint: nothing is told, and nothing is different.
     storage.begin_sync();
+    storage.forget_cached(0, 1);
     assert_eq!(storage.modified().unwrap(), storage.modified().unwrap());
     assert!(!storage.is_read_only(), "conformance wants an object that can be written");
     let unit = u64::from(storage.alignment().request());

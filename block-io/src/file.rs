@@ -229,6 +229,12 @@ impl Storage for FileStorage {
         }))
     }
 
+    fn forget_cached(&self, offset: u64, len: u64) {
+        // A host that keeps it all the same has lost nothing but memory.
+        let len = core::num::NonZeroU64::new(len);
+        let _ = rustix::fs::fadvise(&self.file, offset, len, rustix::fs::Advice::DontNeed);
+    }
+
     fn begin_sync(&self) {
         if !self.ignores_syncs && !self.read_only {
             writeback::begin(&self.file);

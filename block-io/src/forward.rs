@@ -54,6 +54,9 @@ macro_rules! forward {
             fn identity(&self) -> Result<Option<FileId>> {
                 (**self).identity()
             }
+            fn forget_cached(&self, offset: u64, len: u64) {
+                (**self).forget_cached(offset, len);
+            }
             fn begin_sync(&self) {
                 (**self).begin_sync();
             }

@@ -346,6 +346,8 @@ impl Storage for MemoryStorage {
         Ok(Some(FileId::Memory { number: self.number }))
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     fn begin_sync(&self) {}
 
     fn modified(&self) -> Result<Option<i64>> {

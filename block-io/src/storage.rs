@@ -85,6 +85,10 @@ pub trait Storage: Debug + Send + Sync {
     /// The host could not promise durability. What was lost is unknown; do not retry.
     fn sync(&self) -> Result<()>;
 
+    /// Says that nobody will read this range again soon: the host may drop what it keeps of it in
+    /// memory. Changes nothing; may do nothing.
+    fn forget_cached(&self, offset: u64, len: u64);
+
     /// Begins to make everything that was written durable, without waiting: a later
     /// [`sync`](Storage::sync) then has less to do. Promises nothing; may do nothing.
     fn begin_sync(&self);

@@ -251,8 +251,14 @@ impl Commit {
             lower.resize(needed, ResizeOptions::new())?;
         }
         let total = Tally::of(self.pieces(cast, source, lower))?.total();
-        let read =
-            |piece: &Piece, buf: &mut [u8]| source.read_at(piece.offset, buf).map(|()| Wanted::All);
+        let empties = self.empties(cast);
+        let read = |piece: &Piece, buf: &mut [u8]| {
+            source.read_at(piece.offset, buf)?;
+            if empties && piece.action == Action::Data(0) {
+                forget(source, piece)?;
+            }
+            Ok(Wanted::All)
+        };
         let copy = Copy { target: lower, read: &read, compress: false, watch, total };
         copy.run(self.pieces(cast, source, lower))
     }
@@ -290,6 +296,16 @@ impl Commit {
             Some(upper) => end..cast.lineage.members[upper].size.min(lower.virtual_size()),
         }
     }
+}
+
+/// What will be cut off once it is below is not kept in memory until then: the cut takes less time, and
+/// the time it takes now passes beside the writing.
+fn forget(source: &Chain, piece: &Piece) -> Result<()> {
+    let status = source.top_status_at(piece.offset, piece.len)?;
+    if let Some(host) = status.host_offset.filter(|_| !status.zero) {
+        source.top().data_storage().forget_cached(host, status.len);
+    }
+    Ok(())
 }
 
 /// The parts of a range that do not read as zeros yet, one after the other: there may be many.

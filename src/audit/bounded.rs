@@ -98,6 +98,7 @@ impl Storage for Bounded {
     fn identity(&self) -> Result<Option<FileId>> {
         self.file.identity()
     }
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
     fn begin_sync(&self) {}
     fn modified(&self) -> Result<Option<i64>> {
         self.file.modified()

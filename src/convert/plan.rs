@@ -9,7 +9,7 @@ use super::source::Source;
 use super::{ConvertError, ConvertOptions, SPARSE_BYTES_MAX};
 
 /// Bytes of a piece, unless the target's units or the run of zeros to look for are larger.
-const PIECE_BYTES: u64 = 1 << 20;
+const PIECE_BYTES: u64 = 512 << 10;
 /// Largest run asked about at once.
 const STATUS_BYTES_MAX: u64 = 1 << 40;
 

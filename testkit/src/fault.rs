@@ -431,6 +431,8 @@ impl<S: Storage> Storage for FaultStorage<S> {
         self.inner.identity()
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     /// Cannot fail: whatever goes wrong is told by the sync.
     fn begin_sync(&self) {}
 

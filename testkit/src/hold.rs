@@ -176,6 +176,8 @@ impl<S: Storage> Storage for HoldStorage<S> {
         self.inner.identity()
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     fn begin_sync(&self) {}
 
     fn modified(&self) -> Result<Option<i64>> {

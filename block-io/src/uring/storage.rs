@@ -314,6 +314,10 @@ impl Storage for UringStorage {
         self.file.identity()
     }
 
+    fn forget_cached(&self, offset: u64, len: u64) {
+        self.file.forget_cached(offset, len);
+    }
+
     fn begin_sync(&self) {
         self.file.begin_sync();
     }

@@ -101,6 +101,8 @@ impl Storage for Fixed {
         fn lock(&self, lock: block_io::Lock) -> ();
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     fn begin_sync(&self) {}
 
     fn set_len(&self, len: u64) -> block_io::Result<()> {

@@ -94,6 +94,7 @@ impl Storage for SlowDisk {
         self.live.identity()
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
     fn begin_sync(&self) {}
     fn modified(&self) -> Result<Option<i64>> {
         self.live.modified()

@@ -141,6 +141,7 @@ impl Storage for Stepping {
         self.now.identity()
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
     fn begin_sync(&self) {}
     fn modified(&self) -> Result<Option<i64>> {
         self.now.modified()

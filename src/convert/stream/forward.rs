@@ -321,6 +321,8 @@ impl Storage for Forward {
         Ok(None)
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     fn begin_sync(&self) {}
 
     fn modified(&self) -> Result<Option<i64>> {

@@ -304,6 +304,8 @@ impl Storage for CrashFile {
         self.current.identity()
     }
 
+    fn forget_cached(&self, _offset: u64, _len: u64) {}
+
     /// Promises nothing, so a power cut knows nothing of it.
     fn begin_sync(&self) {}
 
