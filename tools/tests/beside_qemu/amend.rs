@@ -19,7 +19,7 @@ fn same(gallery: &Gallery, image: &str, flags: &[&str]) {
     let (ours, our_image) = after(&|| qimg(&args));
     assert_eq!(ours.stdout, theirs.stdout, "{image} {flags:?}");
     assert_eq!(ours.code, theirs.code, "{image} {flags:?}: {}", ours.stderr);
-    let said = ours.stderr.replace("qimg: ", "qemu-img: ");
+    let said = ours.stderr.replace("qimg: ", "qemu-img: ").replace("'qimg ", "'qemu-img ");
     assert_eq!(said, theirs.stderr, "{image} {flags:?}");
     assert_eq!(our_image, their_image, "{image} {flags:?}");
 }
