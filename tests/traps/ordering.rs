@@ -54,17 +54,18 @@ fn a_late_punch_never_hits_the_next_owner_of_the_space() {
 
 #[test]
 fn a_read_that_fails_after_all_buffers_are_full_ends_the_copy() {
-    const PIECE: u64 = 1 << 20;
-    let disk = MemoryStorage::from(&vec![1; 32 * PIECE as usize][..]);
+    // Many more pieces than buffers, whatever a piece is.
+    const SIZE: usize = 32 << 20;
+    let disk = MemoryStorage::from(&vec![1; SIZE][..]);
     let source = Arc::new(HoldStorage::new(FaultStorage::new(disk)));
     let files = GivenFiles::new()
         .with("source", Arc::clone(&source) as Arc<dyn Storage>)
-        .with("target", Arc::new(MemoryStorage::from(&vec![0; 32 * PIECE as usize][..])));
+        .with("target", Arc::new(MemoryStorage::from(&vec![0; SIZE][..])));
     let options = ChainOptions::new().format(Format::Raw).files(Arc::new(files));
     let target = Chain::open("target".as_ref(), &options).unwrap();
     let chain = Chain::open("source".as_ref(), &options.read_only(true)).unwrap();
     let readers = ConvertOptions::default().readers;
-    source.hold_range(CallSet::of(&[Call::Read]), 0..PIECE);
+    source.hold_range(CallSet::of(&[Call::Read]), 0..1);
     source.inner().reset();
     let copy = thread::spawn(move || {
         convert(&[chain], &target, &ConvertOptions::default(), &|_| {}).map(|_| ())
