@@ -1,5 +1,12 @@
 //! Cache modes of images, as `-t` and `-T` name them.
 
+use crate::failure::Failure;
+
+/// What to say of a wrong `-t`.
+pub(crate) const CACHE_WORDS: &str = "Invalid cache option";
+/// What to say of a wrong `-T`.
+pub(crate) const SOURCE_CACHE_WORDS: &str = "Invalid source cache option";
+
 /// How the host's page cache is used, and what a flush means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum CacheMode {
@@ -47,4 +54,14 @@ impl CacheMode {
     pub fn ignores_flushes(self) -> bool {
         self == Self::Unsafe
     }
+}
+
+/// The mode that a flag names; `None` without the flag.
+///
+/// # Errors
+/// There is no such mode: `words`, and the name.
+pub(crate) fn cache_flag(name: Option<&str>, words: &str) -> Result<Option<CacheMode>, Failure> {
+    let parse =
+        |name| CacheMode::parse(name).ok_or_else(|| Failure::new(format!("{words}: {name}")));
+    name.map(parse).transpose()
 }

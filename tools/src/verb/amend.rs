@@ -9,7 +9,7 @@ use qimg::engine::ResizeOptions;
 use qimg::format::Version;
 
 use super::{one_file, refuse_objects, resize};
-use crate::args::cache::CacheMode;
+use crate::args::cache::{CACHE_WORDS, cache_flag};
 use crate::args::image::{ImageArg, format_known};
 use crate::called::called_as;
 use crate::creation::amendable::{self, Amendments};
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Outcome {
         _ => one_file("amend", &args.files)
             .map_err(|_| Failure::new("Expecting one image file name"))?,
     };
-    let cache = cache(args)?;
+    let cache = cache_flag(args.cache.as_deref(), CACHE_WORDS)?.unwrap_or_default();
     let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
     let how = How { probe_backing: args.probe_backing, cache, ..How::default() };
     let opened = open_for_verb(&image, &how)?;
@@ -104,11 +104,6 @@ fn print_help(format: Format) -> Outcome {
     }
     std::io::stdout().write_all(amendable::help().as_bytes())?;
     Ok(exit::SUCCESS)
-}
-
-fn cache(args: &Args) -> Result<CacheMode, Failure> {
-    let Some(mode) = &args.cache else { return Ok(CacheMode::default()) };
-    CacheMode::parse(mode).ok_or_else(|| Failure::new(format!("Invalid cache option: {mode}")))
 }
 
 /// The first line of a text is the message, the second what helps.

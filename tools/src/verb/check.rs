@@ -10,7 +10,7 @@ use qimg::check::{CheckError, CheckOptions, CheckReport, Finding, Repair, check}
 use qimg::io::{FileStorage, Lock, Locking, OpenOptions, Storage};
 
 use super::{one_file, refuse_objects};
-use crate::args::cache::CacheMode;
+use crate::args::cache::{SOURCE_CACHE_WORDS, cache_flag};
 use crate::args::image::ImageArg;
 use crate::args::output::Output;
 use crate::exit;
@@ -63,9 +63,7 @@ pub fn run(args: &Args) -> Outcome {
     let repair = repair(args.repair.as_deref())?;
     let file = one_file("check", &args.files)?;
     refuse_objects(&args.object)?;
-    if let Some(mode) = args.cache.as_deref().filter(|mode| CacheMode::parse(mode).is_none()) {
-        return Err(Failure::new(format!("Invalid source cache option: {mode}")));
-    }
+    cache_flag(args.cache.as_deref(), SOURCE_CACHE_WORDS)?;
     let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
     let refuse =
         |reason: String| Failure::new(format!("Could not open '{}': {reason}", image.name));

@@ -8,12 +8,12 @@ use qimg::chain::{Commit, Error, LayerRef, Refusal};
 
 use super::one_file;
 use super::operation::{OPERATION_STEP, Watched, rate, words};
-use crate::args::cache::CacheMode;
+use crate::args::cache::{CACHE_WORDS, CacheMode, cache_flag};
 use crate::args::image::ImageArg;
 use crate::called;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, cause, chain_options, format_of};
+use crate::open::{How, chain_options, format_of};
 
 /// The command line of `qimg commit`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let file = one_file("commit", &args.files)?;
     let rate = rate(args.rate.as_deref())?;
-    let cache = cache_mode(args.cache.as_deref())?;
+    let cache = cache_flag(args.cache.as_deref(), CACHE_WORDS)?.unwrap_or_default();
     super::refuse_objects(&args.object)?;
     let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
     let commit = commit(args, &image, cache)?;
@@ -78,24 +78,13 @@ pub fn run(args: &Args) -> Outcome {
     }
     let (quiet, lines) = (args.quiet, args.progress && !args.quiet);
     let watched = Watched { quiet, lines, step: OPERATION_STEP, rate };
-    watched.run(|watch| commit.run(watch)).map_err(|stopped| match &stopped.error {
-        Error::Refused(_) | Error::Cancelled => refuse(&stopped.error),
-        error if stopped.moving && called::stands_in() => {
-            Failure::new(format!("Block job failed: {}", cause(error)))
-        }
-        error if stopped.moving => Failure::new(words(error)),
-        error => refuse(error),
-    })?;
+    watched
+        .run(|watch| commit.run(watch))
+        .map_err(|stopped| stopped.failure("Block job failed", refuse))?;
     if !args.quiet {
         writeln!(std::io::stdout(), "Image committed.")?;
     }
     Ok(exit::SUCCESS)
-}
-
-/// The cache mode that `-t` names.
-pub(crate) fn cache_mode(name: Option<&str>) -> Result<CacheMode, Failure> {
-    let Some(name) = name else { return Ok(CacheMode::default()) };
-    CacheMode::parse(name).ok_or_else(|| Failure::new(format!("Invalid cache option: {name}")))
 }
 
 fn commit(args: &Args, image: &ImageArg, cache: CacheMode) -> Result<Commit, Failure> {

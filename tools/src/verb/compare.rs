@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Write};
 use qimg::compare::{CompareError, CompareOptions, Comparison, Difference, compare};
 
 use super::refuse_objects;
-use crate::args::cache::CacheMode;
+use crate::args::cache::{CacheMode, SOURCE_CACHE_WORDS, cache_flag};
 use crate::args::image::ImageArg;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
@@ -75,10 +75,9 @@ pub fn run(args: &Args) -> Outcome {
 }
 
 fn cache(args: &Args) -> Result<CacheMode, Failure> {
-    let Some(mode) = &args.cache else { return Ok(CacheMode::default()) };
-    CacheMode::parse(mode).ok_or_else(|| {
-        Failure::new(format!("Invalid source cache option: {mode}")).with_code(exit::COMPARE_OPEN)
-    })
+    let mode = cache_flag(args.cache.as_deref(), SOURCE_CACHE_WORDS)
+        .map_err(|failure| failure.with_code(exit::COMPARE_OPEN))?;
+    Ok(mode.unwrap_or_default())
 }
 
 fn open(args: &Args, image: &ImageArg, cache: CacheMode) -> Result<Opened, Failure> {

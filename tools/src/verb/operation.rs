@@ -11,8 +11,9 @@ use qimg::chain::{Error, Moved, Plan, Progress as Step, Refusal, Step as PlanSte
 use serde_json::{Value, json};
 
 use crate::args::size;
+use crate::called;
 use crate::failure::Failure;
-use crate::open::explain_without_sharing;
+use crate::open::{cause, explain_without_sharing};
 use crate::report::progress::Progress;
 
 /// Percent that an operation moves before it prints again.
@@ -52,6 +53,21 @@ pub(crate) struct Stopped {
     pub(crate) error: Error,
     /// Everything was open, and data had begun to move.
     pub(crate) moving: bool,
+}
+
+impl Stopped {
+    /// What a verb of the real tool says: `refuse` finds the words while nothing has moved;
+    /// afterwards the real tool says `moving`, and the cause.
+    pub(crate) fn failure(self, moving: &str, refuse: impl FnOnce(&Error) -> Failure) -> Failure {
+        match &self.error {
+            Error::Refused(_) | Error::Cancelled => refuse(&self.error),
+            error if self.moving && called::stands_in() => {
+                Failure::new(format!("{moving}: {}", cause(error)))
+            }
+            error if self.moving => Failure::new(words(error)),
+            error => refuse(error),
+        }
+    }
 }
 
 impl Watched {

@@ -6,15 +6,14 @@ use std::path::Path;
 
 use qimg::chain::{Error, Format, Rebase, Refusal};
 
-use super::commit::cache_mode;
 use super::one_file;
 use super::operation::{Watched, words};
-use crate::args::cache::CacheMode;
+use crate::args::cache::{CACHE_WORDS, CacheMode, SOURCE_CACHE_WORDS, cache_flag};
 use crate::args::image::{ImageArg, format_named};
 use crate::called::{self, advice};
 use crate::exit;
 use crate::failure::{Failure, Outcome};
-use crate::open::{How, cause, chain_options, explain, format_of};
+use crate::open::{How, chain_options, explain, format_of};
 use crate::report::progress::COMPARE_STEP;
 
 /// The command line of `qimg rebase`.
@@ -80,12 +79,8 @@ pub fn run(args: &Args) -> Outcome {
         let message = "Must specify backing file (-b) or use unsafe mode (-u)";
         return Err(Failure::usage("qimg", "rebase", message));
     }
-    let cache = cache_mode(args.cache.as_deref())?;
-    if let Some(name) =
-        args.backing_cache.as_deref().filter(|name| CacheMode::parse(name).is_none())
-    {
-        return Err(Failure::new(format!("Invalid source cache option: {name}")));
-    }
+    let cache = cache_flag(args.cache.as_deref(), CACHE_WORDS)?.unwrap_or_default();
+    cache_flag(args.backing_cache.as_deref(), SOURCE_CACHE_WORDS)?;
     super::refuse_objects(&args.object)?;
     let image = ImageArg::parse(file, args.format.as_deref(), args.image_opts)?;
     let (rebase, name) = rebase(args, &image, cache)?;
@@ -97,14 +92,9 @@ pub fn run(args: &Args) -> Outcome {
     }
     let (quiet, lines) = (args.quiet, args.progress && !args.quiet);
     let watched = Watched { quiet, lines, step: COMPARE_STEP, rate: None };
-    watched.run(|watch| rebase.run(watch)).map_err(|stopped| match &stopped.error {
-        Error::Refused(_) | Error::Cancelled => refuse(&stopped.error),
-        error if stopped.moving && called::stands_in() => {
-            Failure::new(format!("Error while writing to COW image: {}", cause(error)))
-        }
-        error if stopped.moving => Failure::new(words(error)),
-        error => refuse(error),
-    })?;
+    watched
+        .run(|watch| rebase.run(watch))
+        .map_err(|stopped| stopped.failure("Error while writing to COW image", refuse))?;
     Ok(exit::SUCCESS)
 }
 

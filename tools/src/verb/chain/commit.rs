@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use qimg::chain::{Commit, LayerRef};
 
-use super::flags::{OperationFlags, layer_named, one};
+use super::flags::{OperationFlags, layer_named};
 use crate::failure::Outcome;
+use crate::verb::one_file;
 
 /// The command line of `qimg chain commit`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let file = one("chain commit", &args.files)?;
+    let file = one_file("chain commit", &args.files)?;
     let (image, options) = args.flags.image(file)?;
     let from = args.from.as_deref().map_or(LayerRef::Depth(0), layer_named);
     let commit = Commit::new(&image.path, options).from(from).keep(args.keep).force(args.force);

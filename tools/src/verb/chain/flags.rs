@@ -1,6 +1,6 @@
 //! The flags that all operations on chains have: which chain, under which policy, how it is watched.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -145,9 +145,4 @@ pub(crate) fn print_plan(plan: &Plan, output: Output) -> Outcome {
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(exit::SUCCESS)
-}
-
-/// The one file that a verb works on.
-pub(crate) fn one<'a>(verb: &str, files: &'a [OsString]) -> Result<&'a OsStr, Failure> {
-    crate::verb::one_file(verb, files)
 }

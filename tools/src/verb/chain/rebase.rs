@@ -4,9 +4,10 @@ use std::ffi::OsString;
 
 use qimg::chain::Rebase;
 
-use super::flags::{OperationFlags, one};
+use super::flags::OperationFlags;
 use crate::args::image::format_named;
 use crate::failure::{Failure, Outcome};
+use crate::verb::one_file;
 
 /// The command line of `qimg chain rebase`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let file = one("chain rebase", &args.files)?;
+    let file = one_file("chain rebase", &args.files)?;
     let (image, options) = args.flags.image(file)?;
     let rebase = Rebase::new(&image.path, options)
         .header_only(args.header_only)

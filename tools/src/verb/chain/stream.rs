@@ -4,8 +4,9 @@ use std::ffi::OsString;
 
 use qimg::chain::Stream;
 
-use super::flags::{OperationFlags, layer_named, one};
+use super::flags::{OperationFlags, layer_named};
 use crate::failure::Outcome;
+use crate::verb::one_file;
 
 /// The command line of `qimg chain stream`.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub(crate) struct FlattenArgs {
 }
 
 pub(crate) fn run(args: &Args) -> Outcome {
-    let file = one("chain stream", &args.files)?;
+    let file = one_file("chain stream", &args.files)?;
     let (image, options) = args.flags.image(file)?;
     let mut stream = Stream::new(&image.path, options).force(args.force);
     if let Some(into) = &args.into {
@@ -55,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 }
 
 pub(crate) fn flatten(args: &FlattenArgs) -> Outcome {
-    let file = one("chain flatten", &args.files)?;
+    let file = one_file("chain flatten", &args.files)?;
     let (image, options) = args.flags.image(file)?;
     let stream = Stream::new(&image.path, options).force(args.force);
     args.flags.carry_out("chain flatten", || stream.plan(), |watch| stream.run(watch))

@@ -9,11 +9,12 @@ use qimg::hash::{HashOptions, hash};
 use qimg::verify::{Content, LayerReport, verify};
 use serde_json::{Value, json};
 
-use super::flags::{ChainFlags, one};
+use super::flags::ChainFlags;
 use crate::args::output::Output;
 use crate::exit;
 use crate::failure::{Failure, Outcome};
 use crate::report::json::pretty;
+use crate::verb::one_file;
 use crate::verb::operation::{text, words};
 
 /// The command line of `qimg chain verify`.
@@ -47,7 +48,7 @@ pub(super) fn content_hash(chain: &Chain) -> Result<[u8; 32], String> {
 
 pub(crate) fn run(args: &Args) -> Outcome {
     let output = Output::parse("chain verify", args.output.as_deref())?;
-    let file = one("chain verify", &args.files)?;
+    let file = one_file("chain verify", &args.files)?;
     let (image, options) = args.chain.image(file)?;
     let content = args.deep.then_some(&content_hash as &qimg::verify::ContentHash<'_>);
     let reports = verify(&image.path, &options, content);

@@ -8,7 +8,7 @@ use qimg::engine::Compressor;
 use qimg::format::CompressionType;
 
 use super::Args;
-use crate::args::cache::CacheMode;
+use crate::args::cache::{CACHE_WORDS, CacheMode, SOURCE_CACHE_WORDS, cache_flag};
 use crate::args::image::{ImageArg, format_known};
 use crate::args::number::in_range;
 use crate::args::size::{self, SizeError};
@@ -63,8 +63,8 @@ pub(super) fn plan(args: &Args) -> Result<Plan, Failure> {
     let options = options(args, target_format)?;
     check_backing(args, &options, target_format, sources.len())?;
     check_level(args, &options)?;
-    let target_cache = cache(args.target_cache.as_deref(), "Invalid cache option")?;
-    let source_cache = cache(args.source_cache.as_deref(), "Invalid source cache option")?;
+    let target_cache = cache_flag(args.target_cache.as_deref(), CACHE_WORDS)?;
+    let source_cache = cache_flag(args.source_cache.as_deref(), SOURCE_CACHE_WORDS)?;
     let parse =
         |name: &OsString| ImageArg::parse(name, args.source_format.as_deref(), args.image_opts);
     let sources = sources.iter().map(parse).collect::<Result<_, _>>()?;
@@ -114,12 +114,6 @@ fn parallel(args: &Args) -> Result<usize, Failure> {
 fn rate(args: &Args) -> Result<Option<u64>, Failure> {
     let Some(text) = &args.rate else { return Ok(None) };
     Ok(Some(in_range(text, "rate limit", 0, size::MAX)?).filter(|rate| *rate > 0))
-}
-
-fn cache(mode: Option<&str>, words: &str) -> Result<Option<CacheMode>, Failure> {
-    let parse =
-        |mode| CacheMode::parse(mode).ok_or_else(|| Failure::new(format!("{words}: {mode}")));
-    mode.map(parse).transpose()
 }
 
 fn target_format(args: &Args) -> Result<Format, Failure> {
